@@ -11,10 +11,12 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from rmm._version import __version__
 from rmm.cli import completion, engine, look_command, study
+from rmm.cli.common import in_options
 from rmm.errors import RmmError
 
 _EXAMPLES = """\
@@ -44,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.snakemake = more
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = partial(_warn, options)
             code = int(options.run(options))
             sys.stdout.flush()
             return code
     except RmmError as error:
-        print(f"rmm: {error}", file=sys.stderr)
+        print(f"rmm: {_in_options(error, options)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Whoever read us has enough (`rmm ... | head`); nothing is left to be flushed at exit.
@@ -73,9 +75,19 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:place], arguments[place + 1 :]
 
 
-def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+def _warn(
+    options: argparse.Namespace,
+    message: Warning | str,
+    category: type[Warning],
+    *place: Any,
+    **more: Any,
+) -> None:
     """A warning as one paragraph, without the place in the source that raised it."""
-    print(f"rmm: warning: {message}", file=sys.stderr)
+    print(f"rmm: warning: {_in_options(message, options)}", file=sys.stderr)
+
+
+def _in_options(message: object, options: argparse.Namespace) -> str:
+    return in_options(str(message), options, getattr(options, "arguments", ()))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 Command = Callable[[argparse.Namespace], int]
@@ -36,3 +37,38 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return str(value)
+
+
+#: What every command has in its namespace, and what is no option.
+_NO_OPTIONS = ("data", "file", "formula", "run", "table")
+
+
+def in_options(text: str, options: argparse.Namespace, arguments: Iterable[str] = ()) -> str:
+    """A message about arguments of Python, in the options of a command.
+
+    ``missing="drop"`` becomes ``--missing drop``. What the command does not have stays unchanged.
+
+    Parameters
+    ----------
+    text : str
+    options : argparse.Namespace
+        Of the command.
+    arguments : iterable of str
+        Names that stand for an option in backquotes, too: `` `estimate` `` is ``--estimate``.
+        Not where a column is named.
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name in _NO_OPTIONS or not hasattr(options, name):
+            return found[0]
+        value = found["value"]
+        plain_text = re.fullmatch(r"[\w.%-]+", value)
+        return f"--{name.replace('_', '-')} " + (value if plain_text else f'"{value}"')
+
+    text = re.sub(r"rmm\.fit\(\.\.\., ([^()]*)\)", r"rmm fit ... \1", text)
+    given = r"\b(?P<name>[a-z_]+)=(?P<quote>[\"'])(?P<value>[^\"'\n]+)(?P=quote)"
+    text = re.sub(given, option, text)
+    for name in arguments:
+        text = re.sub(rf"(?<!olumn )`{name}`", f"--{name.replace('_', '-')}", text)
+    return text

@@ -34,6 +34,18 @@ PACKAGES = (
 )
 
 
+#: What the packages that rmm does not always need are for.
+_ONLY_FOR = {
+    "pyjags": 'backend="jags"',
+    "cmdstanpy": 'backend="stan"',
+    "httpstan": 'backend="stan"',
+    "polars": "tables of polars",
+    "statsmodels": "studies with regressions",
+    "snakemake": "studies",
+    "matplotlib": "figures",
+}
+
+
 @dataclass(frozen=True)
 class Finding:
     """One line of the doctor's report: `state` is ``"ok"``, ``"missing"`` or ``"broken"``."""
@@ -80,7 +92,8 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, "ok", version(name))
     except PackageNotFoundError:
-        return Finding(name, "missing", "not installed", f"pip install {name}")
+        use = f", needed only for {_ONLY_FOR[name]}" if name in _ONLY_FOR else ""
+        return Finding(name, "missing", f"not installed{use}", f"pip install {name}")
 
 
 def _backend(name: str, prove: bool, announce: Callable[[str], None]) -> Finding:

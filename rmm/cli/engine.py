@@ -26,8 +26,9 @@ examples:
   rmm fit data.csv "..." --missing drop --transform std --out summary.csv
   rmm fit data.csv "..." --json > summary.json
 The table has one row per membership: one row for each member of each group. The command prints the
-summary table. A line below the table shows whether the fit converged. This line goes to stderr: it
-is not in a file that you write with `>`. The exit code is 1 if the fit has not converged.
+summary table. Lines above it show the model, the numbers of groups and members, and the engine; the
+last line shows whether the fit converged. These lines go to stderr: they are not in a file that you
+write with `>`. The exit code is 1 if the fit has not converged.
 """
 #: Endings of files that --out writes.
 _TABLES = (".csv", ".parquet")
@@ -244,10 +245,13 @@ def run_fit(options: argparse.Namespace) -> int:
         }
         print(json.dumps(record, indent=2))
     else:
-        print(formatted(table).to_string())
-        print(f"\nconverged: {'yes' if fit.converged else 'NO'}", file=sys.stderr)
-        if fit.run.engine.get("chosen"):
-            print(fit.run.engine["chosen"], file=sys.stderr)
+        printed = formatted(table).to_string()
+        # The model, its groups and members, and remarks, as `print(fit)` shows them.
+        before, _, after = str(fit).partition(printed)
+        print(before.strip(), end="\n\n", file=sys.stderr, flush=True)
+        print(printed, flush=True)
+        remarks = f"\n{after.strip()}\n" if after.strip() else ""
+        print(f"{remarks}\nconverged: {'yes' if fit.converged else 'NO'}", file=sys.stderr)
     if options.out:
         _write(table, Path(options.out))
         print(f"Summary written to {options.out}.", file=sys.stderr)

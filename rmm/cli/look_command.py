@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rmm.cli.common import command, plain
-from rmm.errors import DataError, PlotError, unknown_name
+from rmm.errors import DataError, PlotError, printable, unknown_name
 
 _LOOK = """\
 examples:
@@ -43,10 +43,9 @@ def add_look(commands: Any) -> None:
     )
     look.add_argument(
         "--id",
-        required=True,
         metavar="MEMBER,GROUP",
         help="columns with the ids of members and of groups, as in id(member, group) of a formula. "
-        "A name with a comma needs backticks",
+        "A name with a comma needs backticks; default: none, and a message lists the columns",
     )
     look.add_argument(
         "--na",
@@ -68,6 +67,15 @@ def run_look(options: argparse.Namespace) -> int:
     # Late: `rmm --help` needs no libraries.
     from rmm.fitting.table_look.look import look
 
+    # Late: as above.
+    from rmm.tables.read import read_table
+
+    if options.id is None:
+        names = ", ".join(map(str, read_table(options.data, na=options.na).columns))
+        raise DataError(
+            "Name the columns with the ids of members and of groups, such as --id party,government."
+            f"\n  The columns of {options.data} are: {printable(names)}."
+        )
     member, group = id_columns(options.id)
     if options.out and Path(options.out).suffix.lower() not in _PICTURES:
         found = unknown_name(Path(options.out).suffix, "an ending of a picture", _PICTURES)

@@ -177,6 +177,7 @@ def run_study(options: argparse.Namespace) -> int:
             "rmm study run needs the package snakemake, which is not installed. "
             f"{how_to_install('snakemake', 'study')}"
         )
+    check_profile(options.snakemake)
     path = find_study_file(options.file)
     if any(word.split("=")[0] in ("--directory", "-d") for word in options.snakemake):
         path = path.resolve()  # Snakemake reads it from there
@@ -201,8 +202,11 @@ def run_study(options: argparse.Namespace) -> int:
     # The workflow itself lets one run write a results folder, wherever it was started; the lock of
     # Snakemake would outlive a killed run.
     asked = [sys.executable, "-m", "snakemake", "--nolock", *start, *words]
-    if options.snakemake:
-        return _wait(asked, environment)
+    report = folder / "report" / "index.html"
+    if options.snakemake:  # these may ask for another target, or for no run at all
+        code = _wait(asked, environment)
+        new = not code and report.is_file() and _written(folder) != before
+        return _tell(report, unchanged=False) if new else code
     print(f"Study {study.name}: {_size_of(study)}. Results: {folder}", file=sys.stderr)
     output = RunOutput(sys.stderr)
     code = _wait(asked, {**environment, progress.ALL_LINES: "1"}, output)
@@ -210,7 +214,60 @@ def run_study(options: argparse.Namespace) -> int:
         log = f"{output.log} (all of Snakemake's output), " * bool(output.log)
         print(f"The run has failed. Logs: {log}{folder / 'logs'} (of each job)", file=sys.stderr)
         return code
-    return _tell(folder / "report" / "index.html", _written(folder) == before)
+    return _tell(report, _written(folder) == before)
+
+
+#: Executors that Snakemake has without a package of their own.
+_BUILT_IN = ("local", "dryrun", "touch")
+
+
+def check_profile(words: Sequence[str]) -> None:
+    """Options of Snakemake name a profile that is there, and an executor that is installed.
+
+    Snakemake ignores a profile that is not there, and would run a study meant for a cluster on this
+    computer; an absent executor is a page of usage.
+
+    Parameters
+    ----------
+    words : sequence of str
+
+    Raises
+    ------
+    StudyError
+    """
+    # Late: `rmm --help` needs no libraries.
+    from rmm.study.files.checked_yaml import read_yaml
+
+    executor = _value_of(words, "--executor", "-e")
+    profile = _value_of(words, "--workflow-profile")
+    if profile is not None and profile != "none":
+        file = Path(profile) / "config.yaml"
+        if not file.is_file():
+            raise StudyError(
+                f"The profile {profile} does not exist here: there is no file {file}. "
+                "`rmm study init FOLDER` makes a folder with the profiles profiles/default and "
+                "profiles/slurm."
+            )
+        found = read_yaml(file)[0]
+        executor = executor or (found.get("executor") if isinstance(found, dict) else None)
+    if executor is None or executor in _BUILT_IN:
+        return
+    package = f"snakemake-executor-plugin-{executor}"
+    if util.find_spec(package.replace("-", "_")) is None:
+        extra = how_to_install(package, "slurm") if executor == "slurm" else ""
+        raise StudyError(
+            f"The executor {executor} needs the package {package}, which is not installed. "
+            f"{extra or f'Install it: pip install {package}'}"
+        )
+
+
+def _value_of(words: Sequence[str], *names: str) -> str | None:
+    """The value of an option, written ``--option VALUE`` or ``--option=VALUE``."""
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in names:
+            return value if equals else next(iter(words[place + 1 :]), None)
+    return None
 
 
 def _size_of(study: Study) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmm.cli.common import plain
-from rmm.cli.score_options import add_table_options, arguments_of, command_again
+from rmm.cli.common import in_options, plain
+from rmm.cli.score_options import ARGUMENTS, add_table_options, arguments_of, command_again
 from rmm.errors import StudyError
 from rmm.tables.printed_table import table_lines
 
@@ -193,7 +193,7 @@ def _print_all(found: pd.DataFrame, options: argparse.Namespace) -> None:
         shown = shown[shown["measure"].isin(PRINTED)]
     _print_scores(shown, options.policy)
     for note in found.attrs["notes"]:
-        print(f"Note. {note}")
+        print(f"Note. {in_options(note, options, ARGUMENTS)}")
     if found.attrs["outliers"]:
         print("Left out as outliers:" if options.dropbig else "Outliers, which are not left out:")
         print(*(f"    {line}" for line in found.attrs["outliers"]), sep="\n")

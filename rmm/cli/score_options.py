@@ -118,6 +118,8 @@ SCORING: dict[str, dict[str, Any]] = {
     },
 }
 _CONSTANTS = ("df", "truth", "null")
+#: The options as arguments of Python, which messages name.
+ARGUMENTS = tuple(name[2:].replace("-", "_") for name in (*COLUMNS, *SCORING))
 
 
 def add_table_options(parser: Any) -> None:
@@ -151,6 +153,7 @@ def command_again(options: argparse.Namespace) -> str:
 
 def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `performance` from the options."""
+    options.arguments = ARGUMENTS  # messages from here on are about a table
     found = {}
     for option in (*COLUMNS, *SCORING):
         name = option[2:].replace("-", "_")

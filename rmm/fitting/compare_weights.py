@@ -95,16 +95,15 @@ class WeightComparison:
         return draw(self.table)
 
     def __str__(self) -> str:
-        parts = [self.table.to_string(float_format="{:.3g}".format), "Priors:"]
+        parts = [self.table.map(_shown).to_string(), "Priors:"]
         parts += [self.priors.to_string(float_format="{:.3g}".format), *self.notes]
         return "\n\n".join(parts)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        table, priors = (
-            t.to_html(float_format="{:.3g}".format, border=0) for t in (self.table, self.priors)
-        )
+        table = self.table.map(_shown).to_html(border=0)
+        priors = self.priors.to_html(float_format="{:.3g}".format, border=0)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         return f"{table}<p>Priors:</p>{priors}{notes}"
 
@@ -316,3 +315,8 @@ def _at_zero(model: Model, index: int) -> np.ndarray[Any, Any]:
     if not part.estimated:
         return typical_weights(model, index, part)
     return weights_where(model, index, part, 0.0)
+
+
+def _shown(value: float) -> str:
+    """Three digits; of an evidence two decimals, as differences of 0.1 matter."""
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"

@@ -13,6 +13,7 @@ from typing import NoReturn, TypeGuard
 
 from rmm.errors import FormulaError, SpecificationWarning, counted, did_you_mean
 from rmm.formula import parser as syntax
+from rmm.formula.bml_grammar import member_arguments, nesting_arguments
 from rmm.formula.expression_reader import Reader
 from rmm.formula.features import FEATURES
 from rmm.formula.term_expansion import (
@@ -39,6 +40,7 @@ _MEMBER_SLOTS = {
     "mmc": "vars",
     "fn": "fn",
     "mmw": "fn",
+    "w": "fn",
     "RE": "RE",
     "ar": "ar",
     "cov": "cov",
@@ -49,7 +51,7 @@ _MEMBER_USAGE = (
     "c = TRUE); RE = TRUE, FALSE, re(1 + x) or re(1 + x, cor = TRUE); ar = TRUE, FALSE or a time "
     "column; cov = the name of a covariance matrix; name = a name for this mm() term. Older "
     "spellings are also accepted: mmc(...) instead of vars(...), and "
-    "mmw(w ~ ..., constraint = 1) instead of fn(w ~ ..., c = 1)."
+    "mmw(w ~ ..., constraint = 1) instead of fn(w ~ ..., c = 1). So is w(~ ..., scale = TRUE)."
 )
 _NESTING_SLOTS = {s: s for s in ("id", "name", "type", "showFE", "vars", "block")}
 _NESTING_USAGE = (
@@ -77,7 +79,7 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
     ------
     FormulaError
     """
-    reader = Reader(text)
+    reader, tree = Reader(text), member_arguments(tree, text)
     slots = _fill(tree, text, _MEMBER_SLOTS, _MEMBER_USAGE)
     member, group = _ids(tree, slots, 2, reader)
     terms, fixed, features = _variables(slots.get("vars"), ("vars", "mmc"), reader)
@@ -121,7 +123,7 @@ def read_nesting_block(tree: syntax.Call, text: str) -> NestingBlock:
     ------
     FormulaError
     """
-    reader = Reader(text)
+    reader, tree = Reader(text), nesting_arguments(tree, text)
     slots = _fill(tree, text, _NESTING_SLOTS, _NESTING_USAGE)
     (unit,) = _ids(tree, slots, 1, reader)
     effect = _choice(slots.get("type"), ("RE", "FE"), "RE", reader)

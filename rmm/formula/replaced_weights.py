@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rmm.errors import FormulaError, counted
 from rmm.formula import parser as syntax
-from rmm.formula.parser import Call, Infix, Syntax, parse
+from rmm.formula.parser import Argument, Call, Infix, Syntax, parse
 
 
 def with_weights(formula: str, weights: str, block: int = 1) -> str:
@@ -43,13 +43,14 @@ def with_weights(formula: str, weights: str, block: int = 1) -> str:
     given = parse(f"{written})")
     assert isinstance(given, Call)
     mm = blocks[block - 1]
-    old = next((a.value for a in mm.arguments if _is_fn(a.value)), None)
-    if not isinstance(old, Call):
+    old = next((a for a in mm.arguments if _has_weights(a)), None)
+    if old is None or not isinstance(old.value, Call):
         end = mm.span.end - 1
         return f"{formula[:end].rstrip()}, fn = {written}){formula[end:]}"
     if len(given.arguments) == 1:
-        written += "".join(f", {formula[a.span.start : a.span.end]}" for a in old.arguments[1:])
-    return f"{formula[: old.span.start]}{written}){formula[old.span.end :]}"
+        written += "".join(f", {_constraint(a, formula)}" for a in old.value.arguments[1:])
+    start = old.span.start if old.keyword == "w" else old.value.span.start
+    return f"{formula[:start]}{written}){formula[old.value.span.end :]}"
 
 
 def _whole(weights: str) -> str:
@@ -64,8 +65,22 @@ def _whole(weights: str) -> str:
     return weights.strip() if has_name else f"w ~ {weights.strip()}"
 
 
-def _is_fn(tree: Syntax) -> bool:
-    return isinstance(tree, Call) and tree.function == "fn"
+def _has_weights(argument: Argument) -> bool:
+    """`fn(w ~ 1/n)` or bml's `w(~ 1/n)`, and not bml's `fn("sum")`."""
+    call = argument.value
+    if not isinstance(call, Call) or call.function not in ("fn", "w"):
+        return False
+    return not (call.function == "fn" and any(_is_text(a.value) for a in call.arguments[:1]))
+
+
+def _is_text(tree: Syntax) -> bool:
+    return isinstance(tree, syntax.Literal) and isinstance(tree.value, str)
+
+
+def _constraint(argument: Argument, formula: str) -> str:
+    """The constraint as `fn()` has it: `scale = FALSE` of bml is `c = FALSE`."""
+    written = formula[argument.span.start : argument.span.end]
+    return f"c{written.removeprefix('scale')}" if argument.keyword == "scale" else written
 
 
 def _calls(tree: Syntax) -> list[Call]:

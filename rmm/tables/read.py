@@ -135,8 +135,8 @@ def check_complete_column(column: pd.Series) -> None:
         raise DataError(
             f"Column `{column.name}` has {_counted(missing, 'missing')}"
             f"{_place(column, missing)}. Impute missing values. Or leave out the groups that have "
-            'them, with rmm.fit(..., missing="drop"). Do not drop single rows: this would change '
-            "the groups."
+            'them; rmm.fit(..., missing="drop") does so. Do not drop single rows: this would '
+            "change the groups."
         )
     values = numeric(column)
     if values is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,7 +69,9 @@ def to_long(
     Warns
     -----
     SpecificationWarning
-        If groups have no member at all, so that they are left out.
+        If groups have no member at all, so that they are left out. If columns that are not in
+        `covariates` are numbered as those of `members` are: every member of a group would have the
+        values of all slots.
 
     Examples
     --------
@@ -95,6 +98,7 @@ def to_long(
     frame = simplify_columns(frame, used, ids)
     names = _group_ids(frame, group)
     rest = [c for c in frame.columns if c not in used]
+    _warn_of_numbered_columns(slots, sets, rest)
     label = group if group is not None else "group"
     new = [label, member, *sets]
     both = [name for name in new if new.count(name) > 1 or name in rest]
@@ -198,6 +202,83 @@ def _warn_of_empty_groups(names: pd.Series, there: Any) -> None:
             SpecificationWarning,
             stacklevel=3,
         )
+
+
+def _warn_of_numbered_columns(
+    slots: Sequence[str], sets: Mapping[str, Sequence[str]], rest: Sequence[str]
+) -> None:
+    found = numbered_sets(slots, rest)
+    if not found:
+        return
+    listed = ", ".join(f"`{column}`" for columns in found.values() for column in columns)
+    warnings.warn(
+        f"{listed} are numbered like the columns of `members`, but they are not in `covariates`, "
+        "so each row of a group has the values of all its members. If they describe the members, "
+        f"write {covariates_text({**sets, **found})}.",
+        SpecificationWarning,
+        stacklevel=4,
+    )
+
+
+def numbered_sets(slots: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Columns that are numbered as the slots are: `seats1`, `seats2` beside `party1`, `party2`.
+
+    Parameters
+    ----------
+    slots : sequence of str
+        Columns of member ids, in their order.
+    names : sequence of str
+        Other columns.
+
+    Returns
+    -------
+    dict
+        A name for each set -> its columns, in the order of the slots.
+    """
+    numbers = _numbers_of(slots)
+    if numbers is None:
+        return {}
+    patterns: dict[str, dict[str, str]] = {}
+    for name in map(str, names):
+        for place in re.finditer(r"\d+", name):
+            pattern = f"{name[: place.start()]}\0{name[place.end() :]}"
+            patterns.setdefault(pattern, {})[place[0]] = name
+    found = {}
+    for pattern, columns in patterns.items():
+        if set(columns) == set(numbers):
+            short = re.sub(r"[ _.-]*\0", "", pattern).strip(" _.-") or pattern.replace("\0", "")
+            found[short] = [columns[number] for number in numbers]
+    return found
+
+
+def _numbers_of(slots: Sequence[str]) -> list[str] | None:
+    """The numbers in which names differ; None if they differ otherwise."""
+    parts = [re.split(r"(\d+)", str(slot)) for slot in slots]
+    if len(slots) < 2 or len({len(part) for part in parts}) > 1:
+        return None
+    differ = [i for i, texts in enumerate(zip(*parts, strict=True)) if len(set(texts)) > 1]
+    if len(differ) != 1 or differ[0] % 2 == 0:
+        return None
+    numbers = [part[differ[0]] for part in parts]
+    return numbers if len(set(numbers)) == len(numbers) else None
+
+
+def covariates_text(sets: Mapping[str, Sequence[str]]) -> str:
+    """The argument `covariates` of `to_long` as a user writes it."""
+    parts = (f'"{name}": [{_quoted(columns)}]' for name, columns in sets.items())
+    return f"covariates={{{', '.join(parts)}}}"
+
+
+def to_long_text(members: Sequence[str], names: Sequence[str], group: str, table: str) -> str:
+    """The call of `to_long` that makes a wide table long, as a user writes it."""
+    rest = [name for name in map(str, names) if name not in (*members, group)]
+    sets = numbered_sets(members, rest)
+    more = f", {covariates_text(sets)}" if sets else ""
+    return f'rmm.to_long({table}, members=[{_quoted(members)}], group="{group}"{more})'
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def _stack(

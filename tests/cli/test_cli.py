@@ -19,7 +19,7 @@ import pytest
 
 import rmm
 from rmm.cli import main, parser
-from rmm.cli.common import plain
+from rmm.cli.common import in_options, plain
 from rmm.cli.study import _estimate
 from rmm.errors import BackendError, FormulaError
 from rmm.families import FAMILIES
@@ -266,6 +266,17 @@ def test_where_a_summary_is_written_is_checked_before_the_fit(
     assert "nowhere does not exist" in capsys.readouterr().err
 
 
+def test_what_was_fitted_stands_above_the_table(
+    fit_of: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wide table that was read as a long one shows in the numbers of groups and members."""
+    assert main([*fit_of, "--missing", "drop"]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"^gaussian, laplace: 39 groups, \d+ members; .*, converged \(", err, re.M)
+    assert err.endswith("converged: yes\n")
+    assert "groups" not in out and out.split()[0] == "mean"
+
+
 def test_a_fit_that_has_not_converged_is_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -353,6 +364,36 @@ def test_doctor_says_what_auto_takes(
     last = doctor.diagnose(prove=False)[-1]
     assert last.subject == "auto" and last.state == ("missing" if len(missing) == 3 else "ok")
     assert re.fullmatch(said, last.what)
+
+
+def test_doctor_says_what_an_absent_package_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rmm.cli import doctor
+
+    def absent(name: str) -> str:
+        raise doctor.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "version", absent)
+    said = {f.subject: f.what for f in map(doctor._package, doctor.PACKAGES)}
+    assert said["numpy"] == "not installed"
+    assert said["polars"] == "not installed, needed only for tables of polars"
+    assert set(doctor._ONLY_FOR) <= set(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('Use rmm.fit(..., missing="drop").', "Use rmm fit ... --missing drop."),
+        ("Give replication='rep'.", "Give --replication rep."),
+        ('Write estimate="b_{method}".', 'Write --estimate "b_{method}".'),
+        ("no column 'b' (`estimate`)", "no column 'b' (--estimate)"),
+        ("Column `estimate` is used twice", "Column `estimate` is used twice"),
+        ('y ~ hm(id = c, type="RE")', 'y ~ hm(id = c, type="RE")'),
+        ('`missing` and data="x"', '`missing` and data="x"'),
+    ],
+)
+def test_messages_name_options_in_the_place_of_arguments(text: str, expected: str) -> None:
+    options = argparse.Namespace(missing=None, replication=None, estimate=None, data=None)
+    assert in_options(text, options, ["estimate"]) == expected
 
 
 def test_plain_makes_json_of_numpy_and_missing_values() -> None:

@@ -79,3 +79,12 @@ def test_columns_of_id(text: str, found: tuple[str, str]) -> None:
 def test_no_two_columns(text: str) -> None:
     with pytest.raises(DataError, match="must name two columns"):
         id_columns(text)
+
+
+def test_without_ids_the_columns_are_listed(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["look", str(table)]) == 2
+    said = capsys.readouterr().err
+    assert "such as --id party,government" in said
+    assert said.endswith(f"The columns of {table} are: a, b, grüppe, seats.\n")

@@ -120,12 +120,51 @@ def test_options_of_snakemake(cores: str | None, own: list[str], found: list[str
     assert run_command.snakemake_options(cores, own, ["a=1"]) == found
 
 
-def test_what_comes_after_dashes_is_snakemakes(folder: Path, called: list[list[str]]) -> None:
+def test_what_comes_after_dashes_is_snakemakes(
+    folder: Path, called: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["study", "run", "tiny.yaml", "--cores", "1", "--", "-n", "--quiet"]) == 0
+    assert "Report: results/tiny/report/index.html" in capsys.readouterr().out, "it is new"
     assert called[0][6:] == ["--cores", "1", "-n", "--quiet", "--config", "study=tiny.yaml"]
     called.clear()
     assert main(["study", "run", "tiny.yaml", "--", "--directory", "else"]) == 0
+    assert capsys.readouterr().out == "", "nothing was written"
     assert called[0][-1] == f"study={folder.resolve() / 'tiny.yaml'}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workflow-profile", "profiles/nowhere"], "The profile profiles/nowhere does not exist"),
+        (["-n", "--workflow-profile=nowhere"], "there is no file nowhere/config.yaml"),
+        (["--executor", "cloud"], "pip install snakemake-executor-plugin-cloud"),
+        (["-e", "slurm"], r'pip install snakemake-executor-plugin-slurm.*"\.\[slurm\]"'),
+        (["--workflow-profile", "mine"], "The executor slurm needs the package"),
+    ],
+)
+def test_a_profile_or_an_executor_that_is_not_there_stops_the_run(
+    words: list[str],
+    message: str,
+    folder: Path,
+    called: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Snakemake would ignore the profile, and run a study for a cluster on this computer."""
+    installed = run_command.util.find_spec
+    monkeypatch.setattr(
+        run_command.util, "find_spec", lambda n: None if "executor" in n else installed(n)
+    )
+    (folder / "mine").mkdir()
+    (folder / "mine" / "config.yaml").write_text("executor: slurm\n")
+    assert main(["study", "run", "tiny.yaml", "--", *words]) == 2
+    assert called == []
+    assert re.search(message, capsys.readouterr().err, re.DOTALL)
+
+
+@pytest.mark.parametrize("words", [["-e", "local"], ["--workflow-profile", "none"], ["-n"], ["-e"]])
+def test_other_profiles_and_executors_are_snakemakes(words: list[str]) -> None:
+    run_command.check_profile(words)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def dropping(formula: str, table: Any, **options: Any) -> Any:
 
 
 def test_by_default_the_message_names_the_option(holed: pd.DataFrame) -> None:
-    with pytest.raises(rmm.DataError, match=r'with rmm\.fit\(\.\.\., missing="drop"\)'):
+    with pytest.raises(rmm.DataError, match=r'rmm\.fit\(\.\.\., missing="drop"\)'):
         prepare(FORMULA, holed)
     with pytest.raises(
         rmm.DataError, match=r"'omit' is not a value of `missing`\. Allowed: error, drop"

@@ -169,6 +169,20 @@ READ = [
      f"{BOSTON} + mm(id = id(tid_nb, tid), vars = vars({NEIGHBOURS}),"
      " fn = fn(w ~ 1 / (1 + (n - 1) * exp(-(b0 + b1 * d_CRIM + b2 * d_AGE))), c = TRUE),"
      " RE = TRUE)"),
+    ("bml: man/w.Rd; get_prior, make_jagscode", "gaussian",
+     'Y ~ x1 + mm(id = id(pid, gid), vars = vars(x), w = w(~ 1/n), fn = fn("sum"))'),
+    ("bml: man/w.Rd, raw weights", "gaussian",
+     "Y ~ x1 + mm(id = id(pid, gid), vars = vars(x), w = w(~ tenure, scale = FALSE))"),
+    ("bml: man/bml.Rd of ab75777, m2", "weibull",
+     f"{SURV} + mm(id = id(pid, gid), vars = vars(cohesion),"
+     ' w = w(~ ilogit(b0 + b1 * pseat), scale = TRUE), fn = fn("sum"))'),
+    ("bml: man/re.Rd, ar", "gaussian",
+     "Y ~ x1 + mm(id = id(pid, gid), vars = NULL, RE = re(1, ar = TRUE))"),
+    ("bml: man/fe.Rd; vignettes/faq.Rmd", "gaussian", "Y ~ x1 + hm(id = id(cid), FE = fe(1))"),
+    ("bml: man/hm.Rd of ab75777, intercepts", "gaussian",
+     "Y ~ x1 + hm(id = id(cid), RE = re(1))"),
+    ("bml: man/hm.Rd of ab75777, labels", "gaussian",
+     "Y ~ x1 + hm(id = id(cid), FE = fe(1, showFE = TRUE), labels = cname)"),
 ]  # fmt: skip
 
 #: Members and groups stand the other way round in these: read by what the outcome says, aloud.
@@ -205,19 +219,22 @@ REFUSED = [
     # Random walks are of members; nesting units of groups have no order of their own here.
     ("bml: man/hm.Rd, ar", 'Y ~ 1 + hm(id = id(cid), vars = NULL, type = "RE", ar = TRUE)',
      FormulaError, r"hm\(\) has no argument `ar =`"),
-    # bml's later grammar: weights are written in fn(), features of members in vars().
-    ("bml: man/w.Rd; get_prior, make_jagscode",
-     'Y ~ x1 + mm(id = id(pid, gid), vars = vars(x), w = w(~ 1/n), fn = fn("sum"))',
-     FormulaError, r"mm\(\) has no argument `w =`"),
+    # bml's later grammar: features of members are written in vars().
     ("bml: vignettes/fit_models.R, mod_var",
      'Y ~ x1 + mm(id = id(pid, gid), vars = vars(x), fn = fn("var"))',
-     FormulaError, "A weight function must start with `w ~`"),
-    # A random walk is written `ar =` in mm(), not in re().
-    ("bml: man/re.Rd, ar", "Y ~ x1 + mm(id = id(pid, gid), vars = NULL, RE = re(1, ar = TRUE))",
-     FormulaError, r"`re\(\)` has one argument with a name, `cor"),
-    # Fixed effects are `type = FE`; slopes of each unit's own without pooling are not available.
-    ("bml: man/fe.Rd; vignettes/faq.Rmd", "Y ~ x1 + hm(id = id(cid), FE = fe(1))",
-     FormulaError, r"hm\(\) has no argument `FE =`"),
+     FormulaError, r'`fn\("var"\)` cannot be used(.|\n)*vars = vars\(variance\(x\)\)'),
+    ("bml: man/fn.Rd, effective number",
+     'Y ~ x1 + mm(id = id(pid, gid), w = w(~ pseat), fn = fn("effn"))',
+     FormulaError, r'`fn\("effn"\)` is not available'),
+    # Steps of that random walk depend on the time that has passed; here on the order alone.
+    ("bml: man/re.Rd, ar of a column",
+     "Y ~ x1 + mm(id = id(pid, gid), vars = NULL, RE = re(1, ar = year))",
+     FormulaError, r"`ar = year` cannot be used in re\(\)(.|\n)*RE = TRUE, ar = year"),
+    # Slopes of nesting units, with and without pooling, are not available.
+    ("bml: man/hm.Rd, slopes", "Y ~ x1 + hm(id = id(cid), RE = re(1 + x1))",
+     FormulaError, r"`RE =` in hm\(\) must be TRUE or re\(1\)"),
+    ("bml: man/fe.Rd, slopes", "Y ~ x1 + hm(id = id(cid), FE = fe(1 + x1))",
+     FormulaError, r"`FE =` in hm\(\) must be fe\(1\)"),
     # A name of a block is no variable: cross-level interactions stand in vars(finance:majority).
     ("bml: vignettes/fit_models.R, mod_xl",
      "Y ~ x1 + Afin:majority + mm(name = Afin, id = id(pid, gid), vars = vars(finance))",

@@ -82,6 +82,8 @@ def test_groups_of_one_size_have_one_model_of_mean_and_sum() -> None:
     assert np.ptp(rows["log_evidence"]) < 4 * np.hypot(*rows["mcse"]) + 1e-9
     assert "`mean` has 0.333333 times the weights of `sum` here: they are one model." in found.notes
     assert "`free` is `mean` where its coefficients are 0." in found.notes
+    evidence = found.table["log_evidence"]
+    assert all(f" {value:.2f} " in str(found) for value in evidence), "differences of .1 matter"
     assert "`free` is `mean` where its coefficients are 0." in str(found)
 
 
@@ -256,6 +258,12 @@ def test_bad_candidates(candidates: Any, error: type[Exception], said: str) -> N
             "1/n",
             1,
             "y ~ 1 + mm(id(m, g), vars(x), RE = TRUE, fn = fn(w ~ 1/n)) + z",
+        ),
+        (
+            "y ~ mm(id(m, g), vars(x), w = w(~ q, scale = FALSE), fn = fn('sum'))",
+            "1/n",
+            1,
+            "y ~ mm(id(m, g), vars(x), fn(w ~ 1/n, c = FALSE), fn = fn('sum'))",
         ),
     ],
 )

@@ -440,3 +440,32 @@ def test_real_tables_are_described(file: str) -> None:
     else:
         seen = rmm.look(path, "company", "id")
         assert '"company", "company2", "company3", "company4"' in seen.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "asked"),
+    [
+        ([1, 2, 3, 4], True),
+        ([0, 1, 2, 0], True),
+        ([1.0, 2.0, 3.0, 3.0], True),
+        ([0, 1, 0, 1], False),
+        ([2, 3, 4, 5], False),
+        ([1, 2, 4, 4], False),
+        ([1.5, 2, 3, 4], False),
+        (["1a", "b", "c", "d"], False),
+    ],
+)
+def test_codes_of_categories_are_asked_for(values: list[Any], asked: bool) -> None:
+    table = crossed(40, 2, 9).assign(code=lambda t: np.array(values, dtype=object)[t["g"] % 4])
+    seen = rmm.look(table.infer_objects(), "m", "g")
+    assert any("write factor(code)" in note for note in seen.notes) == asked
+    assert str(seen).index("What can be estimated") > str(seen).find("Please check")
+
+
+def test_the_advice_for_a_wide_table_makes_it_long(tmp_path: Path) -> None:
+    wide = pd.DataFrame({"g": range(6), "p1": list("abcabc"), "p2": list("bcacab")})
+    wide = wide.assign(s1=0.5, s2=0.25, y=1.5)
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    (note,) = rmm.look(tmp_path / "wide.csv", "p1", "g").notes
+    given = 'members=["p1", "p2"], group="g", covariates={"s": ["s1", "s2"]}'
+    assert note.endswith(f'make a long one: rmm.to_long("wide.csv", {given}).')

@@ -1,5 +1,8 @@
 """Formulas: both spellings, terms as in R, blocks, errors with a caret, columns."""
 
+import re
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -244,6 +247,23 @@ def test_expressions_of_terms_hold_columns_only():
         ),
         ("y ~ mm(id(p, g), fn(w ~ 1/n, k = 1))", r"fn\(\) has no argument `k =`", "k"),
         ("y ~ mm(id(p, g), fn(w ~ 1/foo(n)))", r"`foo\(\)` is not an available function", "foo"),
+        ("y ~ mm(id(p, g), vars(x), w(1/n))", "one formula that starts with `~`", "w(1/n)"),
+        ("y ~ mm(id(p, g), vars(x), w = x )", r"must be a call of w\(\)", "x )"),
+        ("y ~ mm(id(p, g), w(~ x, scal = T))", "no argument `scal =`. Did you mean `scale`", "w(~"),
+        ("y ~ mm(id(p, g), w(~ x, scale = 2))", "must be TRUE or FALSE", "2"),
+        ("y ~ mm(id(p, g), w(~ x, scale = T, scale = F))", "`scale` is given twice", "w(~"),
+        ("y ~ mm(id(p, g), w(~ x), fn(w ~ x))", "`fn` and `w` are two names", "fn(w"),
+        ("y ~ mm(id(p, g), w(~ x), fn('var'))", r"write vars = vars\(variance\(x\)\)", "fn('var"),
+        ("y ~ mm(id(p, g), vars(x), fn('cov'))", r"`fn\('cov'\)` is not available", "fn('cov"),
+        ("y ~ mm(id(p, g), vars(x), fn('sum', k = 1))", "is not available", "fn('sum"),
+        ("y ~ mm(id(p, g), vars(x), FE = fe(1))", "no fixed effects of members", "fe(1)"),
+        ("y ~ mm(id(p, g), RE = re(1, ar = year))", "RE = TRUE, ar = year", "year"),
+        ("y ~ mm(id(p, g), RE = re(1, ar = T), ar = T)", "given twice", "ar = T)"),
+        ("y ~ hm(id(c), RE = re(1 + x))", r"must be TRUE or re\(1\)", "re(1 +"),
+        ("y ~ hm(id(c), RE = FALSE)", r"must be TRUE or re\(1\)", "FALSE"),
+        ("y ~ hm(id(c), FE = fe(1 + x))", r"must be fe\(1\)", "fe(1 +"),
+        ("y ~ hm(id(c), FE = TRUE)", r"must be fe\(1\)", "TRUE"),
+        ("y ~ hm(id(c), RE = TRUE, type = FE)", "`type` is given twice", "type = FE"),
         ("y ~ hm(cid, typ = RE)", "Did you mean `type`", "typ"),
         ("y ~ hm(cid, type = XX)", "must be RE or FE", "XX"),
         ("y ~ hm(id(a, b))", "has 2 columns", "id"),
@@ -367,3 +387,37 @@ def test_real_columns():
     assert formula.members[0].weight.parameters == ("b0", "b1", "b2")
     with pytest.raises(FormulaError, match="Did you mean `pseat`"):
         check_columns(parse_formula("dur_wkb ~ pseats"), available)
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ("mm(id(p, g), vars(x), w(~ 1/n), RE = re(1))", "mm(id(p, g), vars(x), RE = TRUE)"),
+        ("mm(id(p, g), vars(x), w = w(~ q))", "mm(id(p, g), vars(x), fn(w ~ q, c = TRUE))"),
+        (
+            "mm(id(p, g), vars(x), w = w(formula = ~ q, scale = F), fn = fn(type = 'sum'))",
+            "mm(id(p, g), vars(x), fn(w ~ q, c = FALSE))",
+        ),
+        ("mm(id(p, g), RE = re(1, ar = TRUE))", "mm(id(p, g), RE = TRUE, ar = TRUE)"),
+        ("mm(id(p, g), RE = re(1, ar = FALSE))", "mm(id(p, g), RE = TRUE)"),
+        ("hm(id = id(c), RE = re(1))", "hm(id = c)"),
+        ("hm(id = id(c), RE = TRUE)", "hm(id = c, type = RE)"),
+        ("hm(id(c), FE = fe(1))", "hm(c, type = FE)"),
+        (
+            "hm(id(c), FE = fe(1, showFE = TRUE), labels = name)",
+            "hm(c, type = FE, showFE = TRUE, name = name)",
+        ),
+    ],
+)
+def test_the_later_grammar_of_bml_is_read_as_the_same_model(there: str, here: str) -> None:
+    def blocks(term: str) -> tuple[object, ...]:
+        found = parse_formula(f"y ~ 1 + {term}")
+        texts = [replace(b, weight=replace(b.weight, text="")) for b in found.members]
+        return *texts, *found.nestings
+
+    one, other = blocks(there), blocks(here)
+    assert without_places(repr(one)) == without_places(repr(other))
+
+
+def without_places(text: str) -> str:
+    return re.sub(r"position=\d+", "", text)

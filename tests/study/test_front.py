@@ -16,6 +16,7 @@ from scipy import stats
 
 from rmm.study import load_study
 from rmm.study.measures.score_cells import score_estimates
+from rmm.study.planning.preregistration import PLACEHOLDER
 from rmm.study.report import read_results, write_report
 from rmm.study.report.data.labels import Labels
 from rmm.study.report.front.answer import answer, reasons
@@ -26,6 +27,7 @@ from rmm.study.report.front.paper_text import paper_text
 from rmm.study.report.front.precision import precision
 from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
 from rmm.study.report.front.verdicts import Verdict, judged_deviation, judged_rate, keeps_level
+from rmm.study.report.page.page import again
 from tests import ROOT
 from tests.invented import Invented, invent_study, scenario_frame
 
@@ -200,13 +202,19 @@ def test_few_data_sets_are_no_deviation_and_fewer_no_verdict(tmp_path: Path) -> 
     assert answer(question_of(a_study(tmp_path / "some", rates, 200))) == [
         "With all members shared, Averaging found an effect of x that is not there in 30.0% of "
         "data sets.",
-        "No deviation from the 5% level was found for mm (5.0%).",
+        "No deviation from the 5% level was found for mm (5.0%; with 200 data sets, up to 9.0% is "
+        "possible).",
     ]
     few = question_of(a_study(tmp_path / "few", rates, 40))
     assert answer(few) == [
         "There are too few data sets for an answer: 40 at most for a scenario and method, where "
-        "100 are needed."
+        "100 are needed. Increase `replications` in the study file: a new run keeps all finished "
+        "fits."
     ]
+    study = replace(few.results.study, name=f"{few.results.study.file.stem}_smoke")
+    assert answer(Question(replace(few.results, study=study)))[0].endswith(
+        "Size smoke is only a trial: run the study at its full size."
+    )
     assert cautions(few) == [
         "Numbers of fewer than 100 data sets have no verdict: Averaging and mm have as few as 40."
     ]
@@ -372,6 +380,72 @@ def test_every_number_of_the_figure_is_in_it(tmp_path: Path) -> None:
         assert {"16.0", "14.0", "Averaging", "mmmm", "no shared members"} <= texts
     assert figure.title == "Regressions found effects of x that are not there"
     assert {p.name for p in tmp_path.glob("figure_1.*")} == {"figure_1.svg", "figure_1.pdf"}
+
+
+@pytest.mark.parametrize("overlap", [[0.0], [0.0, 1.0]])
+def test_the_figure_for_phones_is_narrow(overlap: list[float], tmp_path: Path) -> None:
+    """Its letters have their size, also where there is a single scenario."""
+    rates = {m: (0.05,) * len(overlap) for m in ("avg", "mm")}
+    invented = a_study(tmp_path / "study", rates, factors={"overlap": overlap})
+    figure = dot_figure(question_of(invented), tmp_path)
+    assert figure is not None
+    wide, narrow = (
+        float(re.findall(r'viewBox="0 0 ([\d.]+) ', svg)[0]) for svg in (figure.wide, figure.narrow)
+    )
+    assert narrow < 300 < wide
+
+
+def test_a_title_does_not_claim_what_few_data_sets_cannot_know(tmp_path: Path) -> None:
+    titles = {}
+    for n in (200, N):
+        rates = {"avg": (0.05, 0.05), "mm": (0.05, 0.05)}
+        figure = dot_figure(question_of(a_study(tmp_path / f"{n}", rates, n)), tmp_path)
+        assert figure is not None
+        titles[n] = figure.title
+    assert titles[200] == "False positives for x, by method"
+    assert titles[N] == "No method found effects of x too often"
+
+
+@pytest.mark.parametrize(
+    ("file", "size", "commands"),
+    [
+        ("mine.yaml", "full", ["rmm study run mine.yaml", "rmm study replay mine.yaml"]),
+        ("my own.yaml", "smoke", ["rmm study run 'my own.yaml' --size smoke"]),
+        (
+            "config/studies/mine.yaml",
+            "full",
+            ["rmm study run mine", "rmm study replay config/studies/mine.yaml"],
+        ),
+    ],
+)
+def test_commands_of_a_report_name_the_file_of_the_study(
+    file: str, size: str, commands: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "Snakefile").touch()  # the marks of the folder in which commands run
+    target = tmp_path / file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text((ROOT / "config" / "studies" / "quickstart.yaml").read_text())
+    study = load_study(target)
+    if size == "smoke":
+        study = replace(study, name=f"{study.name}_smoke")
+    invented = a_study(tmp_path / "study")
+    shown = replace(read_results(*invented), study=replace(
+        invented.study, name=study.name, file=study.file, root=study.root
+    ))  # fmt: skip
+    found = again(shown)
+    assert len(found) == len(commands)
+    for line, start in zip(found, commands, strict=True):
+        assert line == start or line.startswith(f"{start} --scenario ")
+
+
+def test_a_research_question_that_is_still_to_be_written_is_not_shown(tmp_path: Path) -> None:
+    study, folder = a_study(tmp_path / "study")
+    written = {"": PLACEHOLDER, "Do they?": "Do they?"}
+    for shown, aims in written.items():
+        changed = replace(study, config={**study.config, "aims": aims})
+        page = write_report(changed, folder).read_text()
+        assert ('class="aims"' in page) == bool(shown)
+        assert shown in page and PLACEHOLDER not in page
 
 
 def test_many_scenarios_have_another_figure(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from rmm.study.files.parquet import estimates_table, write_parquet
 from rmm.study.manage import status as tallying
 from rmm.study.manage.jobs import Job
+from rmm.study.manage.shared_jobs import first_jobs
 from rmm.study.run import progress
 from rmm.study.run.batch_index import Reason, summarise_batch
 from rmm.study.run.metadata import stored_metadata
@@ -32,11 +33,11 @@ def finish(folder: Path, job: Job, seconds: float, failed: int = 0, **more: str)
 def test_fits_are_counted_with_failures_and_the_time_left(tmp_path: Path) -> None:
     watch = Watch(JOBS, tmp_path)
     watch.begin()
-    assert watch.line() == "fits 0 of 25 (0%), fast, slow yet to be timed"
+    assert watch.line() == "fits 0 of 25 (0%), time left not known yet"
     finish(tmp_path, JOBS[0], 100.0, failed=3)
     line = watch.line()
     assert line.startswith("fits 10 of 25 (40%), 3 failed, about")
-    assert line.endswith("slow yet to be timed")
+    assert line.endswith(" left, and the fits of slow, which have not started")
     finish(tmp_path, JOBS[2], 50.0)
     # 150 s of work in 75 s: two at a time, and 10 fits of 10 s are left.
     line = watch.line(watch.started + 75.0)
@@ -48,7 +49,7 @@ def test_fits_are_counted_with_failures_and_the_time_left(tmp_path: Path) -> Non
 def test_what_was_there_before_is_done_but_tells_no_pace(tmp_path: Path) -> None:
     finish(tmp_path, JOBS[0], 1e6, failed=10)
     watch = Watch(JOBS, tmp_path, at_most=True)
-    assert watch.line() == "fits 10 of at most 25, fast, slow yet to be timed"
+    assert watch.line() == "fits 10 of at most 25, time left not known yet"
 
 
 def test_fits_of_a_batch_under_way_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,3 +119,22 @@ def test_messages_that_differ_in_numbers_are_one_reason(tmp_path: Path) -> None:
     assert summary.fits == {"not_converged": 3}
     assert (summary.seconds, summary.timed) == (3.0, 3)
     assert summary.reasons == (Reason("not_converged", "ESS … of b_w[b1], … wanted", 3, 4),)
+
+
+def test_first_jobs_have_every_method_once() -> None:
+    def job(first: int) -> Job:
+        return Job("s1", "a", first, first + 9)
+
+    together = {
+        ("a", "b"): [job(11), job(21)],
+        ("a", "b", "c"): [job(1)],
+        ("c", "d"): [job(31)],
+        ("b", "c"): [job(41)],
+    }
+    assert first_jobs(together) == {("a", "b", "c"): job(1), ("c", "d"): job(31)}
+    assert first_jobs({}) == {}
+
+
+def test_names_in_a_line_of_progress() -> None:
+    assert progress._listed(["a"]) == "a"
+    assert progress._listed(["a", "b", "c"]) == "a, b and c"

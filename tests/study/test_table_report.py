@@ -293,3 +293,53 @@ def test_names_of_files_do_not_come_from_labels(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9_]{1,100}\.(html|svg|pdf|csv|tex)", p.name) for p in files)
     starts = [name.lower() for name in made.file_names.values()]
     assert len(set(starts)) == len(HOSTILE), "alike if capitals are ignored"
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [10, 20]])
+def test_a_column_of_scenarios_may_be_called_so(labels: list[Any], tmp_path: Path) -> None:
+    """The name is that of the column of ids that reports add themselves."""
+    table = a_table(sizes=2)
+    table["scenario"] = table["n"].map(dict(zip((50, 100), labels, strict=True)))
+    plain, named = (
+        results_of(table, by=[by, "base.line"], parameter=None) for by in ("n", "scenario")
+    )
+    write_table_report(named, tmp_path / "report", "a command")
+    assert [f.rpartition(".")[2] for f in named.factors] == ["scenario", "base_line"]
+    assert named.scenarios[named.factors[0]].tolist() == [v for v in labels for _ in range(2)]
+    for scenario in ("0", "3"):
+        assert named.truth(scenario, named.study.estimands[0].parameter) == 0.5
+    column = ["scenario", "method", "measure", "value"]
+    assert named.performance[column].equals(plain.performance[column])
+
+
+def test_missing_standard_errors_are_counted_and_named(tmp_path: Path) -> None:
+    table = a_table(sizes=1).drop(columns="base.line").query("b == b").reset_index(drop=True)
+    table["i"] = table.groupby("model").cumcount()
+    table.loc[table["model"].eq("1") & (table["i"] % 3 == 0), "s"] = np.nan
+    lacking = int(table["s"].isna().sum())
+    made = results_of(table, by=["n"])
+    assert any(
+        note.startswith(f"{lacking} rows have an estimate, but no standard error")
+        for note in made.table.notes
+    )
+    page = write_table_report(made, tmp_path / "report", "a command").read_text()
+    assert "depends on what standard errors that are missing would have shown" in page
+    assert "lost fits would have shown" not in page
+
+
+@pytest.mark.parametrize(
+    ("column", "parameter"),
+    [("b", "b"), ("est_{method}", "est"), ("mean", "estimate")],
+)
+def test_a_parameter_without_a_name_is_called_as_its_column(column: str, parameter: str) -> None:
+    rng = np.random.default_rng(1)
+    names = [column.replace("{method}", m) for m in (("x", "y") if "{" in column else ("",))]
+    table = pd.DataFrame({name: rng.normal(size=10) for name in names}).assign(i=range(10))
+    made = results_of(table, by=None, method=None, se=None, estimate=column)
+    assert list(made.table.parameters) == [parameter]
+
+
+def test_names_of_columns_share_a_part() -> None:
+    table = {"ols": [0.1, 0.2], "mm": [0.2, 0.1], "i": [1, 2]}
+    with pytest.raises(StudyError, match=r"every column of the table(.|\n)*estimate=\"b_\{method"):
+        results_of(table, by=None, method=None, se=None, estimate="{method}")

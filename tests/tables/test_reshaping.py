@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 import rmm
 from rmm.design.prepare import prepare
+from rmm.tables.wide_to_long import numbered_sets
 
 SLOTS = ["club1", "club2", "club3"]
 FEES = {"fee": ["fee1", "fee2", "fee3"]}
@@ -44,13 +47,15 @@ def test_rows_are_memberships(wide: pd.DataFrame) -> None:
 
 
 def test_groups_are_numbered_without_ids(wide: pd.DataFrame) -> None:
-    long = rmm.to_long(wide.drop(columns="player"), SLOTS, member="club")
+    with pytest.warns(rmm.SpecificationWarning, match="`fee1`, `fee2`, `fee3` are numbered"):
+        long = rmm.to_long(wide.drop(columns="player"), SLOTS, member="club")
     assert long["group"].tolist() == [1, 1, 2, 3, 3, 3, 4, 4, 4]
     assert "fee1" in long, "a column of which nothing is known is kept"
 
 
 def test_text_files(wide: pd.DataFrame, tmp_path: Path) -> None:
     codes = wide.assign(club1=["07", "7", "8", "8"], club2=["7", None, "07", "9"], club3=None)
+    codes = codes.drop(columns=FEES["fee"])
     codes.to_csv(tmp_path / "w.csv", index=False, na_rep="-")
     long = rmm.to_long(tmp_path / "w.csv", SLOTS, group="player", na=["-"])
     assert long["member"].tolist() == ["07", "7", "7", "8", "07", "8", "9"]
@@ -98,3 +103,34 @@ def test_what_cannot_be_meant(
     given: dict[str, Any] = {"members": SLOTS, "covariates": FEES, "group": "player", **options}
     with pytest.raises(rmm.DataError, match=message):
         rmm.to_long(wide.assign(**changes), **given)
+
+
+def test_columns_that_are_numbered_like_the_members_are_asked_for(wide: pd.DataFrame) -> None:
+    """The text that the warning gives is the argument that was left out."""
+    with pytest.warns(rmm.SpecificationWarning, match="not in `covariates`") as heard:
+        rmm.to_long(wide, SLOTS, group="player")
+    written = str(heard[0].message).partition("write covariates=")[2].removesuffix(".")
+    assert json.loads(written) == FEES
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rmm.to_long(wide, SLOTS, json.loads(written), "player")
+
+
+@pytest.mark.parametrize(
+    ("slots", "names", "found"),
+    [
+        (["p1", "p2"], ["s1", "s2", "days"], {"s": ["s1", "s2"]}),
+        (["p2", "p1"], ["s1", "s2"], {"s": ["s2", "s1"]}),
+        (["id_1_x", "id_2_x"], ["seats_1", "seats_2"], {"seats": ["seats_1", "seats_2"]}),
+        (["p1", "p2"], ["w3_s1", "w3_s2"], {"w3_s": ["w3_s1", "w3_s2"]}),
+        (["p1", "p2"], ["s1", "s2", "s3"], {}),
+        (["p1", "p2"], ["s1"], {}),
+        (["first", "second"], ["s1", "s2"], {}),
+        (["p1"], ["s1"], {}),
+        (["p1", "q2"], ["s1", "s2"], {}),
+    ],
+)
+def test_sets_of_columns_by_their_numbers(
+    slots: list[str], names: list[str], found: dict[str, list[str]]
+) -> None:
+    assert numbered_sets(slots, names) == found

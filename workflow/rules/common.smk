@@ -13,6 +13,7 @@ from pathlib import Path
 
 from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
+from snakemake.rules import Rule
 from snakemake.utils import validate
 
 from rmm.errors import RmmError
@@ -29,7 +30,12 @@ from rmm.study.manage.decide import outdated_decisions
 from rmm.study.manage.jobs import jobs_of
 from rmm.study.manage.kept_data import missing_data
 from rmm.study.manage.set_aside import set_aside
-from rmm.study.manage.shared_jobs import missing_jobs, scenario_pattern, shared_jobs
+from rmm.study.manage.shared_jobs import (
+    first_jobs,
+    missing_jobs,
+    scenario_pattern,
+    shared_jobs,
+)
 from rmm.study.manage.steps import outdated_steps, record_path
 from rmm.study.methods.method import CLASSICAL
 from rmm.study.run import progress
@@ -177,10 +183,14 @@ def rules_of_fits():
         return {(): "s[0-9a-f]+"}
     found = shared_jobs(STUDY, missing_jobs(most_jobs(), FOLDER))
     alone = [job for names, here in found.items() if len(names) == 1 for job in here]
-    together = {names: scenario_pattern(here) for names, here in found.items() if len(names) > 1}
-    return {(): scenario_pattern(alone), **together}
+    together = {names: here for names, here in found.items() if len(names) > 1}
+    FIRST_BATCHES.update(first_jobs(together))
+    patterns = {names: scenario_pattern(here) for names, here in together.items()}
+    return {(): scenario_pattern(alone), **patterns}
 
 
+# Names of methods that share jobs -> the job that comes before all other fits.
+FIRST_BATCHES = {}
 RULES_OF_FITS = rules_of_fits()
 
 BEFORE_REPORT = ["design", "collect", "performance", *["power"] * bool(STUDY.power)]
@@ -235,9 +245,16 @@ DECISIONS = f"{FOLDER}/stopping{again('stopping')}"
 def fit_priority(methods):
     """Priority of a job that fits several methods: long jobs come first, so that no core waits.
 
-    `fit`, the rule of engines that sample, has 3.
+    `fit`, the rule of engines that sample, has 3. One job of the others comes before, because the
+    time left is known as soon as each method has some fits.
     """
-    return 1 if all(METHODS[name].backend in CLASSICAL for name in methods) else 2
+    usual = 1 if all(METHODS[name].backend in CLASSICAL for name in methods) else 2
+    first = FIRST_BATCHES.get(methods)
+    if first is None or not hasattr(Rule, "expand_priority"):  # Snakemake had numbers only
+        return usual
+    return lambda wildcards: (
+        4 if (wildcards.scenario, int(wildcards.first)) == (first.scenario, first.first) else usual
+    )
 
 
 # Memory and time that the profile, or the command, gives to `fit` are those of all of them.

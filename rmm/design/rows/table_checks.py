@@ -20,6 +20,7 @@ from rmm.formula.weights.weight_function import Column
 from rmm.tables.read import describe_disguise, is_dated, numeric
 from rmm.tables.table import Table, TableColumn
 from rmm.tables.text_values import MISSING_NUMBERS, look_alike
+from rmm.tables.wide_to_long import to_long_text
 
 _FEW_LEVELS = 10  # a category with no more levels is never said to have too many
 _SHOWN = 5
@@ -218,15 +219,14 @@ def _warn_of_wide(block: MemberBlock, table: Table, formula: Formula) -> bool:
     if not others:
         return False
     members = [block.member, *others]
-    listed = ", ".join(f'"{name}"' for name in members)
     shown = ", ".join(f"`{name}`" for name in others[:_SHOWN])
     more = ", ..." if len(others) > _SHOWN else ""
     warnings.warn(
         f"Every group (column `{block.group}`) has only one member (column `{block.member}`), but "
         f"the table also has {shown}{more}. It seems to be a wide table, with one row per group "
         "and one column per member. rmm reads each row as one membership, so all weights are 1 and "
-        "the other members are ignored. Make a long table: rmm.to_long(data, "
-        f'members=[{listed}], group="{block.group}").',
+        "the other members are ignored. Make a long table: "
+        f"{to_long_text(members, table.names, block.group, 'data')}.",
         SpecificationWarning,
         stacklevel=3,
     )

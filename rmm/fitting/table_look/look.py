@@ -25,12 +25,16 @@ from rmm.tables.data_files import is_text_file
 from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import Array, read_table
 from rmm.tables.table import Table
+from rmm.tables.wide_to_long import to_long_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Ids that often stand for nobody.
 _NOBODY = {"0", "-1", "-9", "-99", "99", "-999", "999", "9999", "none", "na", "n/a", "nan", "."}
+
+#: Memberships of each value of a code, on average, at least.
+_REPEATED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +174,11 @@ def look(data: Any, member: str, group: str, *, na: Sequence[str] | None = None)
     variables = describe_variables(frame, seen)
     in_file = is_text_file(data)
     notes = [*_lost_rows(seen), *_suspect_ids(frame, seen, in_file and na is None, not in_file)]
-    notes += [*_suspect_members(seen, [str(name) for name in frame.columns])]
     name = Path(data).name if isinstance(data, str | os.PathLike) else ""
+    table = f'"{name}"' if name else "data"
+    notes += [*_suspect_members(seen, [str(name) for name in frame.columns], table)]
+    if seen.sizes.max() > 1:  # a wide table has other variables
+        notes += _suspect_codes(variables, len(seen.member))
     return TableLook(name, seen, variables, answers(seen, variables), tuple(notes))
 
 
@@ -211,18 +218,30 @@ def _suspect_ids(
     return [str(warning.message) for warning in heard]
 
 
-def _suspect_members(seen: MembershipFacts, names: list[str]) -> list[str]:
+def _suspect_codes(variables: Sequence[Variable], memberships: int) -> list[str]:
+    """Columns that number a few values from 0 or 1 on, as codes of categories do."""
+    codes = [v for v in variables if v.codes and memberships >= _REPEATED * v.different]
+    if not codes:
+        return []
+    listed = ", ".join(f"`{v.name}` ({v.holds})" for v in codes)
+    return [
+        f"A model uses these columns as numbers: {listed}. If the values are codes of categories, "
+        f"write factor({codes[0].name}) in the formula."
+    ]
+
+
+def _suspect_members(seen: MembershipFacts, names: list[str], table: str) -> list[str]:
     """Wide tables, and a member that stands for nobody."""
     out = []
     others = numbered_alike(seen.member_column, names)
     if seen.sizes.max() == 1 and (cells := listed_in_cells(seen.members)):
         out.append(f"Every group has one member.{cells}")
     elif seen.sizes.max() == 1 and others:
-        listed = ", ".join(f'"{name}"' for name in (seen.member_column, *others))
+        members = [seen.member_column, *others]
         out.append(
             f"Every group has one member (column `{seen.member_column}`), but there are columns "
-            f"with similar names. If this is a wide table, make a long one: "
-            f'rmm.to_long(data, members=[{listed}], group="{seen.group_column}").'
+            "with similar names. If this is a wide table, make a long one: "
+            f"{to_long_text(members, names, seen.group_column, table)}."
         )
     most = int(np.argmax(seen.spread))
     label = seen.members[most]

@@ -27,9 +27,10 @@ def text_of(
     notes: Sequence[str],
 ) -> str:
     """All that was found, as lines of text."""
-    parts = [_memberships(name, seen), _variables(variables, seen), _answers(answers)]
-    if notes:
+    parts = [_memberships(name, seen), _variables(variables, seen)]
+    if notes:  # before what can be estimated: that is right only if these are
         parts.append(["Please check", *(line for note in notes for line in _wrapped(note, "  "))])
+    parts.append(_answers(answers))
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 

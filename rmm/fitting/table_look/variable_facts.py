@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ GROUP, MEMBER, MEMBERSHIP, BOTH, CONSTANT, UNUSABLE = (
     "unusable",
 )
 LEVELS = (GROUP, BOTH, MEMBER, MEMBERSHIP, CONSTANT, UNUSABLE)
+_WHOLE = re.compile(r"whole numbers, (\d+) to (\d+)")
+_MOST_CODES = 10
 _FLAT = 1e-9  # of the variance: means of groups that are equal but for rounding
 
 
@@ -65,6 +68,15 @@ class Variable:
     varies: int | None = None
     within: float | None = None
     means_differ: bool = True
+
+    @property
+    def codes(self) -> bool:
+        """Whether the values may be codes of categories: whole numbers from 0 or 1 on, a few."""
+        found = _WHOLE.fullmatch(self.holds)
+        if found is None or not 3 <= self.different <= _MOST_CODES:
+            return False
+        low, high = int(found[1]), int(found[2])
+        return low in (0, 1) and high - low + 1 == self.different
 
 
 def describe_variables(frame: pd.DataFrame, seen: MembershipFacts) -> tuple[Variable, ...]:

@@ -6,6 +6,7 @@ Jobs of a workflow read the file again. They check no more than the models that 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -380,6 +381,25 @@ class Study:
     def code_allowed(self) -> bool:
         """Whether all code that the file names may run."""
         return all(code.allowed for code in self.code.values())
+
+    @property
+    def is_smoke(self) -> bool:
+        """Whether this is the small size, a few replications of each scenario."""
+        return self.name == f"{self.file.stem}_smoke"
+
+    @property
+    def written_file(self) -> str:
+        """The file as commands in the folder `root` name it."""
+        file, root = self.file.resolve(), self.root.resolve()
+        return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+
+    @property
+    def run_command(self) -> str:
+        """The command that runs the study, in the folder `root`."""
+        kept = self.written_file == f"config/studies/{self.file.stem}.yaml"
+        parts = ["rmm", "study", "run", self.file.stem if kept else self.written_file]
+        parts += ["--size", "smoke"] * self.is_smoke
+        return shlex.join([*parts, *["--allow-code"] * bool(self.code)])
 
     @cached_property
     def ready(self) -> dict[str, tuple[str, Mapping[str, Any]]]:

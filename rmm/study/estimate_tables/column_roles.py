@@ -142,7 +142,10 @@ def no_column(name: str, argument: str, there: Sequence[str]) -> str:
             f'its own, write {argument}="{pattern}".'
         )
     elif argument == "estimate" and name == DEFAULTS["estimate"]:
-        near += ' Name the column of estimates, such as estimate="b".'
+        near += (
+            ' Name the column of estimates, such as estimate="b". If each method has a column of '
+            'its own, such as b_ols and b_mm, write estimate="b_{method}".'
+        )
     return (
         f"The table of estimates has no column {name!r} (`{argument}`).{near}\n"
         f"  Its columns are: {', '.join(there)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import read_table
 
 #: Where a table has no column of a label.
-ALL, THETA = "all", "theta"
+ALL, ESTIMATE = "all", "estimate"
 _KEY = ("by", "method", "parameter", "replication")
 
 
@@ -187,7 +188,9 @@ def _read_all_labels(
 def _only_parameter(columns: TableColumns) -> str:
     """What the parameter is called in a table without names: as the column of its estimates."""
     name = columns.estimate or DEFAULTS["estimate"]
-    return THETA if name == DEFAULTS["estimate"] or "{" in name else name
+    if name == DEFAULTS["estimate"]:
+        return ESTIMATE
+    return re.sub(r"\{\w+\}", "", name).strip(" _.-") or ESTIMATE
 
 
 def _single(frame: pd.DataFrame, label: Any) -> Labels:
@@ -364,9 +367,24 @@ def _notes(table: EstimateTable, given: pd.DataFrame) -> list[str]:
             "No true value is given, so that bias, mean squared error and coverage are not known. "
             "Give `truth`: a number, a column, or a number for each parameter."
         )
+    lacking = _without_error(frame)
+    if lacking:
+        notes.append(
+            f"{counted(lacking, 'row has', 'rows have')} an estimate, but no standard error: "
+            "coverage, rejection and other measures that need it leave them out. To count them as "
+            "failed fits: missing_se='fail'."
+        )
     if table.columns.se is None and table.columns.variance is None:
         notes.append("No standard errors are given (`se`): measures that need them are missing.")
     return notes
+
+
+def _without_error(frame: pd.DataFrame) -> int:
+    """Rows with an estimate, but without its error and interval, in a table that has errors."""
+    given = [name for name in ("sd", "lower", "upper") if name in frame]
+    if not given or frame[given].isna().to_numpy().all():
+        return 0
+    return int((frame["mean"].notna() & frame[given].isna().all(axis=1)).sum())
 
 
 def _like_replications(table: EstimateTable, given: pd.DataFrame) -> list[str]:

@@ -43,6 +43,13 @@ def stack(frame: pd.DataFrame, columns: TableColumns) -> tuple[pd.DataFrame, Tab
         for argument, names in columns.named().items()
         if any(_PLACE.search(name) for name in names)
     }
+    for argument, pattern in patterns.items():
+        if not _PLACE.sub("", pattern).strip(" _.-"):
+            raise StudyError(
+                f"`{argument}` is {pattern!r}, which would be every column of the table. Rename "
+                f"the columns so that their names share a part, such as b_ols and b_mm, and write "
+                f'{argument}="b_{{method}}".'
+            )
     labels = [place for place in PLACES if any(f"{{{place}}}" in p for p in patterns.values())]
     for place in labels:
         given = getattr(columns, place)

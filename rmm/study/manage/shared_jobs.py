@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rmm.study.design.study import Study
@@ -60,6 +60,23 @@ def shared_jobs(study: Study, jobs: Iterable[Job]) -> dict[Methods, list[Job]]:
         )
         found[tuple(key)].append(job)
     return dict(found)
+
+
+def first_jobs(together: Mapping[Methods, Sequence[Job]]) -> dict[Methods, Job]:
+    """A job of some sets of methods, so that each method has fits as soon as possible.
+
+    Parameters
+    ----------
+    together : mapping
+        Methods that share jobs -> these jobs; one method may be in several sets.
+    """
+    seen: set[str] = set()
+    first: dict[Methods, Job] = {}
+    for names in sorted(together, key=len, reverse=True):
+        if not seen.issuperset(names):
+            first[names] = together[names][0]
+            seen.update(names)
+    return first
 
 
 def scenario_pattern(jobs: Iterable[Job]) -> str:

@@ -107,10 +107,17 @@ def unanswered(study: Study) -> list[str]:
     return [key for key in QUESTIONS if not str(found.get(key, "")).strip()]
 
 
+def stated_aims(study: Study) -> str:
+    """The research question of a study file; empty if it is still to be written."""
+    text = (study.config.get("aims") or "").strip()
+    aims = " ".join(text.split())
+    written = re.sub(r"\W", "", aims) and aims != PLACEHOLDER and not _TO_BE_WRITTEN.match(aims)
+    return text if written else ""
+
+
 def _check_aims(study: Study) -> None:
     aims = " ".join((study.config["aims"] or "").split())
-    letters = re.sub(r"\W", "", aims)
-    if letters and aims != PLACEHOLDER and not _TO_BE_WRITTEN.match(aims):
+    if stated_aims(study):
         return
     found = f"is {aims!r}: a text that is still to be written" if aims else "is missing"
     raise StudyFileErrors(study.file).about(

@@ -228,11 +228,12 @@ class Watch:
         busy = max(1.0, sum(spent.values()) / max(elapsed, 1e-9))
         known = sum(n * spent[m] / done[m] for m, n in remaining.items() if done[m])
         unknown = sorted(m for m in remaining if not done[m])
-        at_most = "at most " * self.at_most
-        left = f", {at_most}about {words(known / busy)} left" if known else ""
-        if unknown:
-            left += f"{' and' if known else ','} {', '.join(unknown)} yet to be timed"
-        return left
+        if not known:
+            return ", time left not known yet"
+        left = f", {'at most ' * self.at_most}about {words(known / busy)} left"
+        if not unknown:
+            return left
+        return f"{left}, and the fits of {_listed(unknown)}, which have not started"
 
 
 def follow(
@@ -300,6 +301,11 @@ def _line(
     if at_most:
         return f"fits {done:,} of at most {total:,}{bad}{left}"
     return f"fits {done:,} of {total:,} ({100 * done // total if total else 100}%){bad}{left}"
+
+
+def _listed(names: list[str]) -> str:
+    """Such as ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def words(seconds: float) -> str:

@@ -263,7 +263,7 @@ def read_results(study: Study, folder: Path) -> StudyResults:
     if missing:
         raise StudyError(
             f"{folder} is not the folder of a finished study. Missing: {', '.join(missing)}.\n"
-            f"Run it first: snakemake --cores all --config study={study.file}"
+            f"Run it first: {study.run_command}"
         )
     estimates = _estimates(folder / names[0])
     _check_same_study(study, folder, estimates)

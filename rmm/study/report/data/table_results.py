@@ -103,8 +103,7 @@ def _described(
 ) -> TableDescription:
     factors = table.columns.by or ()
     columns = {
-        # A dot in the name of a factor of a study parts a path.
-        factor.replace(".", "_"): [label[place] for label in table.scenarios]
+        _factor_name(factor): [label[place] for label in table.scenarios]
         for place, factor in enumerate(factors)
     }
     present = set(scored.performance["parameter"]) - {""}
@@ -122,6 +121,14 @@ def _described(
         truths=_truths(table, scored.frame),
         factors=columns,
     )
+
+
+def _factor_name(column: str) -> str:
+    """A name as factors of a study have them: a dot there parts a path.
+
+    `scenario` is the column of ids; a factor of this name is marked, as `Results.scenarios` does.
+    """
+    return "factor.scenario" if column == "scenario" else column.replace(".", "_")
 
 
 def _levels(options: ScoreOptions, table: EstimateTable, parameter: str) -> list[float]:

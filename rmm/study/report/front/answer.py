@@ -49,7 +49,7 @@ def _null_effect(question: Question) -> list[str]:
     judged = {m: found for m, found in judged.items() if found}
     if not judged:
         most = max((one.n for found in every.values() for one in found), default=0)
-        return [_too_few(most)]
+        return [_too_few(question, most)]
     bad = [m for m, found in judged.items() if any(o.verdict is Verdict.HIGH for o in found)]
     good = [m for m in judged if m not in bad]
     said = [_false_positives(question, bad, judged, scenarios)] if bad else []
@@ -60,11 +60,17 @@ def _judged(one: Judged) -> bool:
     return one.verdict not in (Verdict.FEW, Verdict.NONE)
 
 
-def _too_few(most: int) -> str:
-    return (
+def _too_few(question: Question, most: int) -> str:
+    found = (
         f"There are too few data sets for an answer: {most:,} at most for a scenario and method, "
         f"where {JUDGED} are needed."
     )
+    if not isinstance(question.results, StudyResults):
+        return found
+    study = question.results.study
+    if study.is_smoke:
+        return f"{found} Size smoke is only a trial: run the study at its full size."
+    return f"{found} Increase `replications` in the study file: a new run keeps all finished fits."
 
 
 def _worst(found: Sequence[Judged]) -> Judged:
@@ -135,9 +141,15 @@ def _level_kept(
         who = question.named(unknown)
         parts.append(
             f"no deviation from {'it' if kept else f'the {percent_level} level'} was found for "
-            f"{_lower(who)} ({_range(judged, unknown)})"
+            f"{_lower(who)} ({_range(judged, unknown)}; {_possible(judged, unknown)})"
         )
     return [_sentence("; ".join(parts))]
+
+
+def _possible(judged: dict[str, list[Judged]], methods: Sequence[str]) -> str:
+    """The rate that the data sets leave possible: nothing was found is not nothing is there."""
+    worst = max((one for m in methods for one in judged[m]), key=lambda one: one.high)
+    return f"with {worst.n:,} data sets, up to {percent(worst.high, worst.n)} is possible"
 
 
 def _range(judged: dict[str, list[Judged]], methods: Sequence[str]) -> str:
@@ -163,7 +175,7 @@ def _power(question: Question) -> list[str]:
         return [_sentence("; ".join(found[:3])), *level]
     points = [p for c in curves for p in c.points if p.n]
     if max((p.n for p in points), default=0) < JUDGED:
-        return [_too_few(max((p.n for p in points), default=0))]
+        return [_too_few(question, max((p.n for p in points), default=0))]
     top = max(points, key=lambda p: p.power)
     name = readable(power.size)
     return [
@@ -199,7 +211,7 @@ def _recovery(question: Question) -> list[str]:
     judged = [m for m in names if any(_judged(o) for o in [*covers.get(m, []), *biases.get(m, [])])]
     if not judged:
         most = max(one.n for found in (*covers.values(), *biases.values()) for one in found)
-        return [_too_few(most)]
+        return [_too_few(question, most)]
     missing = [m for m in judged if any(o.verdict is Verdict.LOW for o in covers.get(m, []))]
     biased = [m for m in judged if any(o.verdict.fault for o in biases.get(m, []))]
     bad = [m for m in judged if m in missing or m in biased]

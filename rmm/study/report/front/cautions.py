@@ -54,9 +54,14 @@ def _deciding(question: Question) -> list[str]:
     )
     if not names:
         return []
+    fits = question.results.fits
+    mine = fits[fits["method"].isin(names)]
+    what = "the lost fits"
+    if mine["status"].isin(question.results.usable).all():  # of a table: no fit is lost
+        what = "standard errors that are missing"
     return [
-        f"The verdict on {question.named(names)} depends on what the lost fits would have shown: "
-        "see the bounds under Robustness."
+        f"The verdict on {question.named(names)} depends on what {what} would have shown: see the "
+        "bounds under Robustness."
     ]
 
 

@@ -14,10 +14,12 @@ from rmm.study.measures.proportions import acceptance_band
 from rmm.study.report.data.format_numbers import fixed
 from rmm.study.report.figures.chart import FORMATS, drawing, inline
 from rmm.study.report.front.question import NULL, POWER, Question
-from rmm.study.report.front.verdicts import Judged, Verdict
+from rmm.study.report.front.verdicts import Judged, Verdict, keeps_level
 
 #: More facets or methods are another figure.
 MOST_FACETS, MOST_METHODS, COLUMNS = 8, 14, 4
+#: Inches of the figure on wide screens, and on those of phones.
+WIDE, NARROW = 8.6, 3.9
 #: Values stand beside dots if there are no more of them.
 MOST_VALUES = 24
 #: Kind of method -> colour: regressions warm, membership models cool; 4.6:1 on white at least.
@@ -78,7 +80,8 @@ def dot_figure(question: Question, folder: Path) -> DotFigure | None:
     if plan is None or len(plan.scenarios) > MOST_FACETS or len(question.methods) > MOST_METHODS:
         return None
     rows = math.ceil(len(plan.scenarios) / COLUMNS)
-    wide, narrow = (_draw(plan, n) for n in (math.ceil(len(plan.scenarios) / rows), 1))
+    wide = _draw(plan, math.ceil(len(plan.scenarios) / rows), WIDE)
+    narrow = _draw(plan, 1, NARROW)
     with drawing("figure_1"):
         for ending in (".svg", ".pdf"):
             FORMATS[ending](wide, folder / f"figure_1{ending}")
@@ -124,8 +127,10 @@ def _title(plan: _Plan) -> str:
     ]
     what = question.labels.parameter(question.estimand.parameter)
     if question.kind == NULL:
-        if not bad:
+        if not bad and keeps_level(plan.found, question.estimand.alpha[0]):
             return f"No method found effects of {what} too often"
+        if not bad:  # too few data sets to be sure of all methods
+            return f"False positives for {what}, by method"
         return f"{question.named(bad)} found effects of {what} that are not there"
     return f"Bias of {what}, by method"
 
@@ -149,12 +154,11 @@ def _caption(plan: _Plan) -> str:
     )
 
 
-def _draw(plan: _Plan, columns: int) -> Any:
+def _draw(plan: _Plan, columns: int, width: float) -> Any:
     """Facets beside or below each other; methods are named once per row of facets."""
     methods = [m for m in plan.question.methods if any(o.method == m for o in plan.found)]
     rows = math.ceil(len(plan.scenarios) / columns)
     height = 0.34 * len(methods) + 0.55
-    width = 8.6 if columns > 1 or len(plan.scenarios) == 1 else 3.9
     with drawing("figure_1"):
         figure = Figure(figsize=(width, rows * height + 0.35), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
@@ -163,6 +167,8 @@ def _draw(plan: _Plan, columns: int) -> Any:
             _facet(cell, plan, scenario, methods, named=number % columns == 0)
         for cell in cells[len(plan.scenarios) :]:
             cell.set_visible(False)
+        for cell in cells[max(0, len(plan.scenarios) - columns) : len(plan.scenarios)]:
+            cell.tick_params(axis="x", labelbottom=True)  # nothing may be below
         _limits(cells[0], plan)
         figure.supxlabel(plan.x, fontsize=9)
     return figure

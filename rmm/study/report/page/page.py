@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -13,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from rmm._version import __version__
 from rmm.posterior.plots.style import Look
 from rmm.study.design.combinations import COMBINATIONS
+from rmm.study.planning.preregistration import stated_aims
 from rmm.study.report.data.results import Results, StudyResults
 from rmm.study.report.data.table_results import TableResults
 from rmm.study.report.figures.chart import Drawn
@@ -38,6 +40,8 @@ def render(
     return _template("page.html.j2").render(
         **_common(results, drawn, tables, looks, scripted=False),
         study=results.study,
+        aims=stated_aims(results.study),
+        again=again(results),
         title=results.study.config.get("title") or results.study.name,
         front=front,
         lost=lost_fits(results),
@@ -110,6 +114,17 @@ def render_figure(results: Results, drawn: Drawn, looks: Mapping[str, Look]) -> 
     return _template("figure_page.html.j2").render(
         **_common(results, [drawn], [], looks, files_beside=False), title=drawn.chart.title
     )
+
+
+def again(results: StudyResults) -> list[str]:
+    """Commands that run the study again, and one of its fits."""
+    study = results.study
+    commands = [study.run_command]
+    if not study.is_smoke:  # replications of the small size are those of the full one
+        where = f"--scenario {study.scenarios[0].id} --replication 1 --method {results.methods[0]}"
+        file = shlex.quote(study.written_file)
+        commands.append(f"rmm study replay {file} {where} --out replayed")
+    return commands
 
 
 def _template(name: str) -> Template:
