@@ -13,7 +13,7 @@ import pytest
 import rmm
 from rmm.design.checks.design_warnings import CHECKS, Look, warn_of_design
 from rmm.design.prepare import Model, prepare
-from tests.backends.test_program_jags import MODELS, with_ministers
+from tests.backends.test_program_jags import MODELS, matrices, with_ministers
 from tests.coalitions import made_up_coalitions
 from tests.family_cases import MIXED
 
@@ -21,7 +21,7 @@ from tests.family_cases import MIXED
 def model_of(formula: str, table: Any, family: str = "gaussian", priors: Any = None) -> Model:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return prepare(formula, table, family, priors=priors)
+        return prepare(formula, table, family, priors=priors, cov=matrices(formula))
 
 
 def told(model: Model) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 import rmm
 from rmm.design.columns.predictors import encode_predictors
 from rmm.design.prepare import Model, prepare
-from tests.backends.test_program_jags import MODELS, with_ministers
+from tests.backends.test_program_jags import MODELS, matrices, with_ministers
 from tests.coalitions import made_up_coalitions
 
 MM = "mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
@@ -52,7 +52,8 @@ def model_of(name: str, table: pd.DataFrame, priors: Any = None) -> Model:
         table = table.drop_duplicates("gid")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return prepare(FORMULAS[name], table, priors=priors)
+        formula = FORMULAS[name]
+        return prepare(formula, table, priors=priors, cov=matrices(formula))
 
 
 def shown(model: Model) -> list[str]:
@@ -104,7 +105,11 @@ def test_a_fixed_value_removes_the_row_shown_and_no_other(name: str, table: pd.D
         assert sorted(shown(held)) == sorted(n for n in names if n != row), row
         for backend in ("jags", "stan", "laplace"):
             text = rmm.program(
-                FORMULAS[name], backend=backend, data=rows(name, table), priors={row: 0.5}
+                FORMULAS[name],
+                backend=backend,
+                data=rows(name, table),
+                priors={row: 0.5},
+                cov=matrices(FORMULAS[name]),
             )
             assert text
 

@@ -329,9 +329,11 @@ def test_missing_standard_errors_are_counted_and_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("column", "parameter"),
-    [("b", "b"), ("est_{method}", "est"), ("mean", "estimate")],
+    [("b", "b"), ("est_{method}", "theta"), ("mean", "theta")],
 )
-def test_a_parameter_without_a_name_is_called_as_its_column(column: str, parameter: str) -> None:
+def test_a_parameter_without_a_name_is_theta_or_called_as_its_column(
+    column: str, parameter: str
+) -> None:
     rng = np.random.default_rng(1)
     names = [column.replace("{method}", m) for m in (("x", "y") if "{" in column else ("",))]
     table = pd.DataFrame({name: rng.normal(size=10) for name in names}).assign(i=range(10))

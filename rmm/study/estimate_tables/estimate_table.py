@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +33,7 @@ from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import read_table
 
 #: Where a table has no column of a label.
-ALL, ESTIMATE = "all", "estimate"
+ALL, THETA = "all", "theta"
 _KEY = ("by", "method", "parameter", "replication")
 
 
@@ -186,11 +185,9 @@ def _read_all_labels(
 
 
 def _only_parameter(columns: TableColumns) -> str:
-    """What the parameter is called in a table without names: as the column of its estimates."""
+    """The parameter of a table without names: `theta`, or a column of another name than usual."""
     name = columns.estimate or DEFAULTS["estimate"]
-    if name == DEFAULTS["estimate"]:
-        return ESTIMATE
-    return re.sub(r"\{\w+\}", "", name).strip(" _.-") or ESTIMATE
+    return THETA if name == DEFAULTS["estimate"] or "{" in name else name
 
 
 def _single(frame: pd.DataFrame, label: Any) -> Labels:
