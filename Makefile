@@ -62,12 +62,12 @@ lint: $(ENV) ## style, types, layers
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
-	.venv/bin/snakefmt --check workflow
+	.venv/bin/snakefmt --check workflow Snakefile
 
 format: $(ENV) ## rewrite the files as `make lint` wants them
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
-	.venv/bin/snakefmt workflow
+	.venv/bin/snakefmt workflow Snakefile
 
 calibration: $(ENV) ## simulation-based calibration of every family; ENGINE=laplace for one engine (long)
 	@$(TOGETHER) tools/judge-studies calibration "$(CORES)" "$(ENGINE)"
