@@ -1,5 +1,6 @@
 # The workflow of this repository: snakemake --cores N --config study=config/studies/NAME.yaml
-# It is in workflow/, where other workflows and installed packages take it from.
+# It is in workflow/, where other workflows and installed packages take it from. Snakemake looks for the
+# profile beside this file: profiles/ is a link to workflow/profiles/.
 include: "workflow/Snakefile"
 
 

@@ -61,6 +61,7 @@ class Project:
         for name in ("Snakefile", "pyproject.toml", "config/config.yaml"):
             shutil.copy(ROOT / name, folder / name)
         shutil.copytree(ROOT / "workflow", folder / "workflow")
+        (folder / "profiles").symlink_to("workflow/profiles")
         self.file.write_text(yaml.safe_dump({**STUDY, **study}, sort_keys=False))
 
     def command(self, *more: str) -> list[str]:

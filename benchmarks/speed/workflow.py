@@ -35,6 +35,8 @@ def project(checkout: Path = ROOT) -> Iterator[Path]:
                 shutil.copy(checkout / file, folder)
         for part in ("workflow", "config"):
             shutil.copytree(checkout / part, folder / part)
+        if (folder / "Snakefile").is_file():  # Snakemake looks for profiles beside it
+            (folder / "profiles").symlink_to("workflow/profiles")
         yield folder
 
 

@@ -151,6 +151,7 @@ def workflow(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, tmp_path)
     for name in ("workflow", "config"):
         shutil.copytree(ROOT / name, tmp_path / name, symlinks=False)
+    (tmp_path / "profiles").symlink_to("workflow/profiles")
     return tmp_path
 
 

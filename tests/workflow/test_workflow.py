@@ -61,6 +61,7 @@ def lay_out(folder: Path, study: str) -> Path:
         shutil.copy(ROOT / name, folder)
     for name in ("workflow", "config"):
         shutil.copytree(ROOT / name, folder / name, symlinks=False)
+    (folder / "profiles").symlink_to("workflow/profiles")
     (folder / "config" / "studies" / "tiny.yaml").write_text(study)
     return folder
 
@@ -125,8 +126,13 @@ def without_timings(path: Path) -> pd.DataFrame:
 
 
 def test_without_a_target_snakemake_plans_the_whole_study(folder: Path) -> None:
-    """Snakemake takes the rule for that from the Snakefile of the top folder only."""
-    planned = jobs(snakemake(folder, "-n"))
+    """Snakemake takes the rule for that from the Snakefile of the top folder only.
+
+    And the profile from `profiles/`, beside this file.
+    """
+    said = snakemake(folder, "-n")
+    assert "workflow specific profile profiles/default" in said
+    planned = jobs(said)
     assert (planned["fit"], planned["report"]) == (4, 1)
 
 
@@ -396,7 +402,7 @@ def test_a_study_stops_at_its_target_after_a_kill_too(folder: Path, tmp_path: Pa
     stopped = without_timings(results / "estimates.parquet")
     change(folder, STOPPING, "")
     assert set(jobs(snakemake(folder, "-n"))) == {  # the plan of a study without the rule
-        "all",
+        "study",
         "collect",
         "design",
         "fit",
