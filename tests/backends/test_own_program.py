@@ -80,7 +80,7 @@ def test_more_variables_are_kept(coalitions: pd.DataFrame) -> None:
     assert np.corrcoef(posterior["eta"].mean(("chain", "draw")), y)[0, 1] > 0.6
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.stan
 def test_an_edited_program_runs_on_stan(coalitions: pd.DataFrame, tmp_path: Path) -> None:
     text = rmm.program(FORMULA, backend="stan", data=coalitions, integrate=False)

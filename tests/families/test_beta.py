@@ -93,7 +93,7 @@ def test_stan_density(table: pd.DataFrame) -> None:
     check_stan_density(model, lambda eta: float(law(eta).logpdf(y).sum()))
 
 
-@pytest.mark.thorough
+@pytest.mark.parity
 @pytest.mark.stan
 @pytest.mark.jags
 def test_engines_agree(table: pd.DataFrame) -> None:

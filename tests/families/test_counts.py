@@ -179,7 +179,7 @@ def test_negative_binomial_regression_is_near_that_of_statsmodels(
     np.testing.assert_allclose(found["sd"][:3], np.asarray(known.bse)[:3], rtol=0.1)
 
 
-@pytest.mark.thorough
+@pytest.mark.parity
 @pytest.mark.stan
 @pytest.mark.jags
 @pytest.mark.parametrize("name", NAMES)

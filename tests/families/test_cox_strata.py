@@ -234,7 +234,7 @@ def test_stan_has_the_density_of_the_family(table: pd.DataFrame, kind: str) -> N
     check_stan_density(model, lambda eta: float(log_marginal(eta[None], outcome)[0]))
 
 
-@pytest.mark.thorough
+@pytest.mark.parity
 @needs_stan
 @pytest.mark.stan
 @pytest.mark.jags

@@ -100,7 +100,7 @@ def test_stan_density(name: str, outcome: str, table: pd.DataFrame) -> None:
     )
 
 
-@pytest.mark.thorough
+@pytest.mark.parity
 @pytest.mark.stan
 @pytest.mark.jags
 @pytest.mark.parametrize("name", NAMES)

@@ -92,7 +92,7 @@ def test_stan_density(name: str, table: pd.DataFrame) -> None:
     check_stan_density(model, lambda eta: float(law(name, eta).logpdf(y).sum()))
 
 
-@pytest.mark.thorough
+@pytest.mark.parity
 @pytest.mark.stan
 @pytest.mark.jags
 @pytest.mark.parametrize("name", NAMES)

@@ -121,7 +121,7 @@ def test_posterior_is_that_of_quadrature(backend: str) -> None:
         assert name == "nu" or row["sd"] == pytest.approx(sd, rel=0.1), name
 
 
-@pytest.mark.thorough
+@pytest.mark.parity
 @pytest.mark.stan
 @pytest.mark.jags
 def test_engines_agree(table: pd.DataFrame) -> None:

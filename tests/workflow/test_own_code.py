@@ -73,7 +73,7 @@ class OwnProject(Project):
         return [*super().command(*rest), *settings]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_two_functions_and_ten_lines_of_yaml(tmp_path: Path) -> None:
     """A GEE by statsmodels and a generator of networks, with no edit of the package."""
     assert len(STUDY.splitlines()) <= 10

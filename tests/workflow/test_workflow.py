@@ -301,7 +301,7 @@ def test_a_wrong_study_stops_before_the_first_job(folder: Path) -> None:
     assert not (folder / "results").exists()
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_methods_that_share_jobs_give_what_they_give_alone(folder: Path, tmp_path: Path) -> None:
     """Only what is missing is fitted, by whichever methods lack it."""
     change(folder, "estimands:\n", ADDED + "estimands:\n")
