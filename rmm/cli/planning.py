@@ -394,10 +394,7 @@ def run_power(study: Study, folder: Path, options: argparse.Namespace) -> int:
         raise StudyError(f"--target must be between 0 and 1, not {target:g}.")
     path = folder / "performance.parquet"
     if not path.is_file():
-        raise StudyError(
-            f"{path} does not exist. Run the study first: snakemake --cores N --config "
-            f"study={study.file}"
-        )
+        raise StudyError(f"{path} does not exist. Run the study first: {study.run_command}")
     curves = power_curves(study, read_table(path, schema=PERFORMANCE).to_pandas())
     if options.json:
         facts = {

@@ -53,10 +53,7 @@ def judge(study: Study, folder: str | Path, only: str | None = None) -> list[Ver
         )
     path = Path(folder) / "estimates.parquet"
     if not path.is_file():
-        raise StudyError(
-            f"{path} does not exist. Run the study first: snakemake --cores N --config "
-            f"study={study.file}"
-        )
+        raise StudyError(f"{path} does not exist. Run the study first: {study.run_command}")
     table, _ = read_estimates(path)
     estimates = table.to_pandas()
     estimates = estimates.assign(truth=current_truth(study, estimates))
