@@ -384,7 +384,7 @@ def test_every_number_of_the_figure_is_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("overlap", [[0.0], [0.0, 1.0]])
 def test_the_figure_for_phones_is_narrow(overlap: list[float], tmp_path: Path) -> None:
-    """Its letters have their size, also where there is a single scenario."""
+    """Its text is not shrunk, also where there is a single scenario."""
     rates = {m: (0.05,) * len(overlap) for m in ("avg", "mm")}
     invented = a_study(tmp_path / "study", rates, factors={"overlap": overlap})
     figure = dot_figure(question_of(invented), tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from rmm.formula.prior_syntax import PriorChoice
 from rmm.formula.terms import MemberBlock
 from rmm.model.spec import INTERCEPT
 from rmm.posterior.diagnostics.summary import Diagnostics
-from rmm.posterior.reporting.report import Report
+from rmm.posterior.reporting.report import Numbers, Report
 from rmm.posterior.reporting.summary_tables import decimals_of
 from rmm.tables.read import Array
 
@@ -65,21 +65,6 @@ class Facts:
     diagnostics: Diagnostics
 
 
-@dataclass
-class _Numbers:
-    """Numbers as they are written, with their sources."""
-
-    rows: list[tuple[str, float, str]] = field(default_factory=list)
-
-    def write(self, value: float, form: str, source: str) -> str:
-        """The number as text; keeps its source."""
-        shown = form.format(value)
-        if shown.lstrip("-").strip("0.") == "":
-            shown = shown.lstrip("-")
-        self.rows.append((shown, float(value), source))
-        return shown
-
-
 def write_multinomial_report(facts: Facts) -> Report:
     """The report of a multinomial fit.
 
@@ -91,13 +76,13 @@ def write_multinomial_report(facts: Facts) -> Report:
     -------
     Report
     """
-    numbers = _Numbers()
+    numbers = Numbers()
     sentences = [*_data(facts, numbers), *_method(facts, numbers), *_results(facts, numbers)]
     table = pd.DataFrame(numbers.rows, columns=["shown", "value", "source"])
     return Report(" ".join(sentences), table)
 
 
-def _data(facts: Facts, numbers: _Numbers) -> Iterator[str]:
+def _data(facts: Facts, numbers: Numbers) -> Iterator[str]:
     kind, unit = "model", "observations"
     if facts.block is not None:
         kind, unit = "multiple-membership model", "groups"
@@ -129,7 +114,7 @@ def _data(facts: Facts, numbers: _Numbers) -> Iterator[str]:
         yield f"The weights are w = {weight.text}, {_CONSTRAINTS[weight.constraint]}, {known}."
 
 
-def _method(facts: Facts, numbers: _Numbers) -> Iterator[str]:
+def _method(facts: Facts, numbers: Numbers) -> Iterator[str]:
     priors, d = _SETS[facts.priors.base], facts.diagnostics
     if facts.priors.statements:
         priors += f" and {'; '.join(s.text for s in facts.priors.statements)}"
@@ -161,7 +146,7 @@ def _method(facts: Facts, numbers: _Numbers) -> Iterator[str]:
         )
 
 
-def _results(facts: Facts, numbers: _Numbers) -> Iterator[str]:
+def _results(facts: Facts, numbers: Numbers) -> Iterator[str]:
     """One sentence per parameter of the summary; the first interval says what it is."""
     for place, name in enumerate(map(str, facts.table.index)):
         row = {str(column): float(values.iloc[place]) for column, values in facts.table.items()}

@@ -66,7 +66,7 @@ class Report:
 
 
 @dataclass
-class _Numbers:
+class Numbers:
     """Numbers as they are written, with their sources."""
 
     rows: list[tuple[str, float, str]] = field(default_factory=list)
@@ -92,7 +92,7 @@ class _Numbers:
 
 def write_report(subject: Subject) -> Report:
     """The report of a fit."""
-    numbers = _Numbers()
+    numbers = Numbers()
     sentences = [
         *_data(subject, numbers),
         *_weights(subject),
@@ -104,7 +104,7 @@ def write_report(subject: Subject) -> Report:
     return Report(" ".join(sentences), table)
 
 
-def _data(subject: Subject, numbers: _Numbers) -> Iterator[str]:
+def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
     spec, design = subject.model.spec, subject.model.design
     outcome = spec.family.in_words[0]
     kind = "multiple-membership model" if spec.members else "model"
@@ -164,7 +164,7 @@ def _of_weights(part: MemberPart) -> str:
     return f", with {' and '.join(names)} estimated"
 
 
-def _method(subject: Subject, numbers: _Numbers) -> Iterator[str]:
+def _method(subject: Subject, numbers: Numbers) -> Iterator[str]:
     choice, settings = subject.model.choice, subject.settings
     priors = _SETS[choice.base]
     if choice.statements:
@@ -202,7 +202,7 @@ def _method(subject: Subject, numbers: _Numbers) -> Iterator[str]:
         )
 
 
-def _results(subject: Subject, numbers: _Numbers) -> Iterator[str]:
+def _results(subject: Subject, numbers: Numbers) -> Iterator[str]:
     """One sentence per parameter of the summary; the first interval says what it is."""
     first = True
     for name in subject.table.index:
