@@ -4,7 +4,7 @@ usage: python -m benchmarks.speed.peers PROGRAM FAMILY fixed|estimated GROUPS   
 
 Every fit is a process of its own. The measure is the smallest bulk ESS over b_l1, sigma_l1 and b_w,
 divided by CPU seconds: warm-up included, compilation of the model excluded. Of laplace they are
-those of all of `rmm.fit` at its default settings (about 500 effective draws, so that a large share
+those of all of `rmm.fit` at its default settings (about 1,000 effective draws, so that a large share
 is what every fit costs once) and with ess=4000, the mean of some seeds. Its ESS is that of its
 weights: its resampled draws would seem to be worth more. All programs have the same posterior
 (priors="rmm", with b_w ~ normal(0, 1), since the vague prior leaves b_w without one).
@@ -62,7 +62,7 @@ MANY_DRAWS = 4000
 MANY, SHORTER = 2000, 4
 LEFT_OUT = {("bml style", "cox"), ("jags", "cox"), ("laplace", "cox"), ("laplace", "condlogit")}
 #: Fits of laplace, whose CPU seconds are few.
-SEEDS = 5
+SEEDS = 16
 COUNTED = {"b.l1": "b_l1", "sigma.l1": "sigma_l1", "b.w": "b_w"}
 
 

@@ -32,8 +32,8 @@ from rmm.errors import BackendError, BackendTimeout
 from rmm.model.spec import MemberPart
 from rmm.tables.read import Array
 
-#: Effective draws that are aimed at: a quarter more than the 400 that a fit needs to be trusted.
-ESS = 500.0
+#: Effective draws that are aimed at: the Monte Carlo error of a mean is 3% of its standard deviation.
+ESS = 1000.0
 OPTIONS = ("ess",)
 
 

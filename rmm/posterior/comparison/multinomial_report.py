@@ -119,7 +119,7 @@ def _method(facts: Facts, numbers: Numbers) -> Iterator[str]:
     if facts.priors.statements:
         priors += f" and {'; '.join(s.text for s in facts.priors.statements)}"
     if d.pareto_k is not None:
-        k = numbers.write(d.pareto_k, "{:.2f}", 'fit.diagnostics()["pareto_k"]')
+        k = numbers.write(d.pareto_k, "{:z.2f}", 'fit.diagnostics()["pareto_k"]')
         size = numbers.write(d.min_ess_bulk, "{:.0f}", 'fit.diagnostics()["min_ess_bulk"]')
         engine = (
             "a nested Laplace approximation with importance sampling (Pareto k = "

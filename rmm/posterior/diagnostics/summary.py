@@ -137,7 +137,7 @@ class Diagnostics:
         ess = min(self.min_ess_bulk, self.min_ess_tail)
         if self.pareto_k is None:
             return f"R-hat <= {self.max_rhat:.3f}, ESS >= {ess:.0f}"
-        return f"Pareto k {self.pareto_k:.2f}, {ess:.0f} effective draws"
+        return f"Pareto k {self.pareto_k:z.2f}, {ess:.0f} effective draws"
 
 
 def flatten(variable: xarray.DataArray) -> tuple[list[str], Array]:

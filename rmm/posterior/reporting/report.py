@@ -173,7 +173,7 @@ def _method(subject: Subject, numbers: Numbers) -> Iterator[str]:
         priors = "the priors of a program of our own"
     d, found = subject.diagnostics, subject.weighing
     if found is not None:
-        k = numbers.write(found.pareto_k, "{:.2f}", 'fit.diagnostics()["pareto_k"]')
+        k = numbers.write(found.pareto_k, "{:z.2f}", 'fit.diagnostics()["pareto_k"]')
         size = numbers.write(d.min_ess_bulk, "{:.0f}", 'fit.diagnostics()["min_ess_bulk"]')
         engine = (
             "a nested Laplace approximation with importance sampling (Pareto k = "
