@@ -648,7 +648,7 @@ def test_more_effective_draws_can_be_had() -> None:
     table = made_up_coalitions(40, 12)
     few, many = (
         rmm.fit(FORMULAS["known weights"], table, backend="laplace", seed=1, chains=2, **more)
-        for more in ({}, {"ess": 1500})
+        for more in ({"ess": 500}, {"ess": 1500})
     )
     assert 250 <= few.run.engine["ess"] < 1000
     assert many.run.engine["ess"] >= 1500
