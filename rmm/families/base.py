@@ -190,6 +190,9 @@ class Family:
         Raises `DataError`.
     observed : tuple of str
         Entries of that dict which are (J,) arrays and go to ``observed_data``.
+    measure : str
+        ``"density"`` of a number, or a probability of ``"counts"`` or ``"trials"``: likelihoods of
+        the same outcomes with the same measure can be compared. "": only within the family.
     example : mapping
         A smallest outcome: programs without data take the families of their priors from it.
     scale : callable
@@ -346,6 +349,7 @@ class Family:
     linear_mean: bool = False
     log_scale: bool = False
     observed: tuple[str, ...] = ("y",)
+    measure: str = ""
     example: Outcome = field(default_factory=lambda: {"y": np.array([0.0, 1.0])})
     prior_outcomes: bool = True
     unit: str = "group"

@@ -182,6 +182,7 @@ def _for_outcome(kind: str, strata: bool = False) -> Family:
 
 BINOMIAL = Family(
     name="binomial",
+    measure="trials",
     binary=True,
     outcome_kinds=("plain", "cbind"),
     intercept=True,

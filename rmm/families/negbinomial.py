@@ -85,6 +85,7 @@ def _classic_priors(outcome: Outcome) -> dict[str, Prior]:
 
 NEGBINOMIAL = Family(
     name="negbinomial",
+    measure="counts",
     outcome_kinds=("plain",),
     intercept=True,
     parameters=(

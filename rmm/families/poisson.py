@@ -103,6 +103,7 @@ def _working(outcome: Outcome) -> tuple[Array, Array]:
 
 POISSON = Family(
     name="poisson",
+    measure="counts",
     outcome_kinds=("plain",),
     intercept=True,
     parameters=(),

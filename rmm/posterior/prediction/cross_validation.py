@@ -25,6 +25,7 @@ from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import reported_draws
 from rmm.design.subset_groups import some_groups, some_rows
 from rmm.errors import BackendError, ConvergenceWarning, DataError, SpecificationWarning, counted
+from rmm.families import FAMILIES, Family
 from rmm.posterior.diagnostics.summary import weighing
 from rmm.posterior.prediction.predict import log_likelihood, unit_labels
 from rmm.posterior.prediction.psis import left_out
@@ -322,11 +323,25 @@ def waic(each: Pointwise) -> Any:
     )
 
 
-def check_comparable(models: Mapping[str, Model]) -> None:
-    """Raise `DataError` unless all models have one family and the same outcomes of the same units.
+def check_measures(one: tuple[str, Family], two: tuple[str, Family]) -> None:
+    """Raise `DataError` unless likelihoods of two families, each with its model's name, compare."""
+    (name, family), (other_name, other) = one, two
+    if family.name == other.name or (family.measure and family.measure == other.measure):
+        return
+    alike = {f.name for f in FAMILIES.values() if f.measure and f.measure == family.measure}
+    raise DataError(
+        f"{name!r} has family {family.name!r}, but {other_name!r} has family {other.name!r}. "
+        f"Their likelihoods cannot be compared. Models comparable with {name!r} have a family of "
+        f"these: {', '.join(sorted(alike | {family.name}))}."
+    )
 
-    Densities of different families are on different scales (a density of durations, a
-    probability of 0 and 1, a piecewise-constant baseline) and do not compare.
+
+def check_comparable(models: Mapping[str, Model]) -> None:
+    """Raise `DataError` unless likelihoods are comparable, and of the same outcomes and units.
+
+    Those of different families are if both are densities of a number, or both are probabilities of
+    a count. A density of durations, a probability of 0 and 1, and a piecewise-constant baseline are
+    on different scales.
     """
     if len(models) < 2:
         raise DataError('A comparison needs two fits or more: rmm.compare({"a": one, "b": two}).')
@@ -334,11 +349,7 @@ def check_comparable(models: Mapping[str, Model]) -> None:
     first = models[names[0]]
     for name in names[1:]:
         other = models[name]
-        if other.spec.family.name != first.spec.family.name:
-            raise DataError(
-                f"{names[0]!r} has family {first.spec.family.name!r}, but {name!r} has family "
-                f"{other.spec.family.name!r}. Their likelihoods cannot be compared."
-            )
+        check_measures((names[0], first.spec.family), (name, other.spec.family))
         ours, theirs = list(unit_labels(first)), list(unit_labels(other))
         if ours != theirs:
             odd = next(iter(set(map(str, ours)) ^ set(map(str, theirs))), None)
