@@ -269,6 +269,9 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
                 "steps of the members' random walks" if part.walk else "random effects of members"
             )
             return f"The standard deviation of the {what}{_in_block(part.suffix)}"
+    for roles in spec.roles:
+        if vector == roles.cor:
+            return f"The correlation of the members' effects in the roles {element}"
     for nest in spec.nestings:
         if vector == nest.sigma:
             return f"The standard deviation of the random effects of `{nest.block.unit}`"
