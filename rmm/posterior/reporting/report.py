@@ -117,7 +117,7 @@ def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
         source = f"fit.model.design.members[{i}]"
         sizes = np.diff(member.start)
         low, high = int(sizes.min()), int(sizes.max())
-        count = numbers.count(member.n_members, f"{source}.n_members")
+        count = numbers.count(member.n_present, f"{source}.n_present")
         least = numbers.count(low, f"np.diff({source}.start).min()")
         most = "" if low == high else numbers.count(high, f"np.diff({source}.start).max()")
         each = f"{least} to {most}" if most else least
