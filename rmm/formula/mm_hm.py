@@ -50,8 +50,8 @@ _MEMBER_SLOTS = {
 _MEMBER_USAGE = (
     "The arguments of mm() are: id(member, group); vars = vars(...) or NULL; fn = fn(w ~ ..., "
     "c = TRUE); RE = TRUE, FALSE, re(1 + x) or re(1 + x, cor = TRUE); ar = TRUE, FALSE or a time "
-    "column; cov = the name of a covariance matrix; cor = a name that mm() terms share whose effects "
-    "of a member are correlated; name = a name for this mm() term. Older "
+    "column; cov = the name of a covariance matrix; cor = a name that mm() terms share whose "
+    "effects of a member are correlated; name = a name for this mm() term. Older "
     "spellings are also accepted: mmc(...) instead of vars(...), and "
     "mmw(w ~ ..., constraint = 1) instead of fn(w ~ ..., c = 1). So is w(~ ..., scale = TRUE)."
 )

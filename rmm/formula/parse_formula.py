@@ -235,7 +235,8 @@ def _check_roles(formula: Formula) -> None:
             raise FormulaError(
                 f"`cor = {block.roles}` is in only one mm() term, so there are no other effects "
                 "with which its effects could correlate."
-                + f" Other names in the formula: {', '.join(others)}." * bool(others),
+                + f" Other names in the formula: {', '.join(others)}."
+                * bool(others),
                 formula.text,
                 block.position,
                 2,

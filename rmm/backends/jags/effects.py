@@ -148,7 +148,8 @@ def _factor_words(found: CorrelationNames) -> list[str]:
     return [
         f"  # {found.standard}: standard normals. chol_l1{s}: Cholesky factor of the correlation "
         "matrix of the",
-        f"  # effects, of partial correlations {found.pcor}. pair_l1{s}: the number of each pair of",
+        f"  # effects, of partial correlations {found.pcor}. pair_l1{s}: the number of each pair "
+        "of",
         f"  # effects; effect_l1{s}: the effects of each pair.",
     ]
 

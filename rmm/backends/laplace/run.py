@@ -197,10 +197,10 @@ def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[s
             out[part.u] = _walks(out.pop(part.step), member.walk)
         if member.root is not None and part.independent in out:
             out[part.u] = out.pop(part.independent) @ member.root.T
-    for found, loadings in zip(spec.correlated, model.loadings, strict=True):
-        if found.standard in out:
+    for own, loadings in zip(spec.correlated, model.loadings, strict=True):
+        if own.standard in out:
             factor = loadings.factor(values)
-            out |= _correlated(found, np.einsum("smk,slk->sml", out.pop(found.standard), factor))
+            out |= _correlated(own, np.einsum("smk,slk->sml", out.pop(own.standard), factor))
     return out | at_zero(spec, model.design, out)
 
 

@@ -228,8 +228,8 @@ def _shared_roles(model: Model) -> list[_SharedRoles]:
     for roles in model.spec.roles:
         for pair, (i, j) in enumerate(itertools.combinations(roles.blocks, 2)):
             a, b = model.design.members[i], model.design.members[j]
-            keys = [m.group * a.n_members + m.member for m in (a, b)]
-            key, first, second = np.intersect1d(*keys, return_indices=True)
+            own, other = (m.group * a.n_members + m.member for m in (a, b))
+            key, first, second = np.intersect1d(own, other, return_indices=True)
             known = [np.ones(len(m.member)) if m.weight is None else m.weight for m in (a, b)]
             kept = known[0][first] * known[1][second] != 0
             if kept.any():
