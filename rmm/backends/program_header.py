@@ -213,7 +213,7 @@ def _member_indices(part: MemberPart, language: str) -> list[str]:
             "membership r."
         )
     if part.in_role:
-        lines[-1] += f" It has the members of all blocks with cor = {part.block.roles}."
+        lines[-1] += f" Members are those of all blocks with cor = {part.block.roles}."
     if part.related:
         lines.append(
             f"root_l1{s}: lower Cholesky factor of {part.block.covariance}, the known covariance "
