@@ -272,8 +272,9 @@ def _declaration(
     if block is not None and parameter.role == "correlation":
         return factor_declaration(block)
     if block is not None:
-        what = "standard normals: see" if isinstance(block, Roles) else ""
-        comment = f"{what} {p}" if what else f"{p} divided by its sd"
+        comment = f"{p} divided by its sd"
+        if isinstance(block, Roles):
+            comment = f"standard normals: see {p}"
         return f"vector[{size_name(parameter)}] {raw_name(p)};  // {comment}"
     if parameter.role == "effect":
         if len(parameter.dims) == 2:
