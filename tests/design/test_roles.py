@@ -341,9 +341,10 @@ def dense_restricted(frame: pd.DataFrame) -> Array:
 FLAT = ["b_l2 ~ normal(0, 1e4)", "b_l1_partner ~ normal(0, 1e4)"]
 
 
+@pytest.mark.thorough
 def test_restricted_likelihood_estimates_are_those_of_dense_matrices() -> None:
     """Both optimisers stop within 1e-4 of the optimum: BFGS by differences."""
-    frame = large()
+    frame = cabinets(120, 25, seed=7)
     _, ours = restricted(prepare(TWO, frame, priors=FLAT))
     np.testing.assert_allclose(ours, dense_restricted(frame), rtol=5e-4)
 
@@ -367,13 +368,14 @@ cat(paste(format(c(v$sdcor, REMLcrit(r)), digits = 12), collapse = " "))
 """
 
 
+@pytest.mark.thorough
 def test_restricted_likelihood_estimates_are_those_of_lme4(tmp_path: Path) -> None:
     if shutil.which("Rscript") is None:
         pytest.skip("R is not installed (Debian: r-base-core)")
     check = ["Rscript", "-e", "suppressPackageStartupMessages(library(lme4))"]
     if subprocess.run(check, capture_output=True, check=False).returncode:
         pytest.skip("R has no package lme4 (Debian: r-cran-lme4)")
-    frame = large()
+    frame = cabinets(120, 25, seed=7)
     rows = [
         {"gid": g, "party": p, "role": k, "w": w}
         for k, role in enumerate(("head", "partner"), start=1)
@@ -592,7 +594,7 @@ def recipe(**changes: Any) -> Any:
 
 def test_simulated_effects_have_the_covariance() -> None:
     """Within 5 standard errors."""
-    made = recipe(members=20_000, groups=20_000)
+    made = recipe(members=2_000, groups=2_000, size=1)
     rng = np.random.default_rng(8)
     effects = draw(made, draw_fixed(made, lambda part: rng), rng).effects
     u = np.array([effects["u_l1_head"], effects["u_l1_every"]])
