@@ -62,8 +62,8 @@ def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
         raise BackendError(f"`inits` must be one mapping, or a list of {chains} (one per chain).")
     allowed = {p.name for p in model.spec.sampled if p.structural} | {"b_l2"}
     allowed |= {"tau"} if model.spec.thresholds else set()
-    allowed |= {p.cor for p in model.spec.members if p.correlated}
-    hidden = {*IN_PROGRAMS, *(p.pcor for p in model.spec.members)}
+    allowed |= {found.cor for found in model.spec.correlated}
+    hidden = {*IN_PROGRAMS, *(found.pcor for found in model.spec.correlated)}
     out = []
     for values in per_chain:
         unknown = set(values) - allowed
@@ -119,9 +119,9 @@ def _positive_definite(correlations: Array) -> bool:
 
 def _sampled(values: dict[str, Any], model: Model) -> dict[str, Any]:
     """`b_l2` and `tau` as what programs sample (those at the centres are near enough), `cor_l1`."""
-    for part in model.spec.members:
-        if part.cor in values:
-            values[part.pcor] = partial_correlations(values.pop(part.cor))
+    for found in model.spec.correlated:
+        if found.cor in values:
+            values[found.pcor] = partial_correlations(values.pop(found.cor))
     if "b_l2" in values:
         b = np.atleast_1d(np.asarray(values.pop("b_l2"), dtype=float))
         if model.spec.intercept:

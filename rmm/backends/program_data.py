@@ -36,6 +36,7 @@ def shared_data(spec: ModelSpec, design: Design) -> dict[str, Any]:
         out |= {f"{name}{s}": value for name, value in _effects(part, member).items()}
         out |= _weight_values(part, member)
         out |= feature_data.values(part, member)
+    out |= {f"K_pair_l1{roles.suffix}": len(roles.pairs) for roles in spec.roles}
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         out |= {f"{n}{nest.suffix}": value for n, value in _nesting(nest, nesting).items()}
     return out

@@ -128,6 +128,9 @@ def _effects(spec: ModelSpec) -> list[str]:
                 f"{part.u}[i] and {part.u_slope}[i, ]" if part.random else f"{part.u_slope}[i, ]"
             )
             found.append(f"{which} of a member i have the correlations {part.cor}")
+    for roles in spec.roles:  # the same members i, those of all its blocks
+        which = " and ".join(f"{effect}[i]" for effect in roles.effects)
+        found.append(f"{which} of a member i have the correlations {roles.cor}")
     found += [f"{nest.u} ~ normal(0, {nest.sigma})" for nest in spec.nestings if nest.random]
     return [
         "Random effects, as normal(mean, standard deviation):",
@@ -209,6 +212,8 @@ def _member_indices(part: MemberPart, language: str) -> list[str]:
             f"N_l1{s}: number of members. member{s}[r] is the member (column {block}) of "
             "membership r."
         )
+    if part.in_role:
+        lines[-1] += f" Members are those of all blocks with cor = {part.block.roles}."
     if part.related:
         lines.append(
             f"root_l1{s}: lower Cholesky factor of {part.block.covariance}, the known covariance "

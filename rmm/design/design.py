@@ -203,7 +203,7 @@ def at_zero(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict
         out["b_l2"] = np.concatenate(parts, axis=1)
     if spec.thresholds:
         out["tau"] = draws[CUT] + np.reshape(shift, (-1, 1))
-    return out | {p.cor: correlations(draws[p.pcor]) for p in spec.members if p.correlated}
+    return out | {found.cor: correlations(draws[found.pcor]) for found in spec.correlated}
 
 
 def at_centres(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict[str, Array]:
@@ -218,9 +218,9 @@ def at_centres(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> d
     if spec.thresholds and "tau" in draws:
         shift = sum(known[n] @ c for n, c in centres.items())
         out[CUT] = draws["tau"] - np.reshape(shift, (-1, 1))
-    for part in spec.members:
-        if part.correlated and part.cor in draws:
-            out[part.pcor] = partial_correlations(draws[part.cor])
+    for found in spec.correlated:
+        if found.cor in draws:
+            out[found.pcor] = partial_correlations(draws[found.cor])
     return out
 
 
@@ -367,7 +367,8 @@ def _coords(
         coords[part.memberships] = np.arange(1, len(kind.rows) + 1)
         slopes = () if own.slopes is None else own.slopes.labels
         coords[f"slope_l1{part.suffix}"] = slopes
-        coords[f"pair_l1{part.suffix}"] = part.pairs(slopes)
+        coords[part.pair] = part.pairs(slopes)
+    coords |= {roles.pair: roles.pairs for roles in spec.roles}
     for i, (nest, units) in enumerate(zip(spec.nestings, grouped.nestings, strict=True)):
         known = None if fitted is None else fitted.nestings[i].names
         coords[f"covariate_l3{nest.suffix}"] = nestings[i].labels

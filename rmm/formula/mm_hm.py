@@ -44,12 +44,14 @@ _MEMBER_SLOTS = {
     "RE": "RE",
     "ar": "ar",
     "cov": "cov",
+    "cor": "cor",
     "name": "name",
 }
 _MEMBER_USAGE = (
     "The arguments of mm() are: id(member, group); vars = vars(...) or NULL; fn = fn(w ~ ..., "
     "c = TRUE); RE = TRUE, FALSE, re(1 + x) or re(1 + x, cor = TRUE); ar = TRUE, FALSE or a time "
-    "column; cov = the name of a covariance matrix; name = a name for this mm() term. Older "
+    "column; cov = the name of a covariance matrix; cor = a name that mm() terms share whose "
+    "effects of a member are correlated; name = a name for this mm() term. Older "
     "spellings are also accepted: mmc(...) instead of vars(...), and "
     "mmw(w ~ ..., constraint = 1) instead of fn(w ~ ..., c = 1). So is w(~ ..., scale = TRUE)."
 )
@@ -62,6 +64,10 @@ _WEIGHT_SLOTS = {"constraint": "constraint", "c": "constraint", "ar": "ar"}
 _WEIGHT_USAGE = (
     "Write w ~ ...; and, if needed, constraint = (or c =) 1, 2, TRUE, FALSE, group, total or none."
 )
+
+
+#: Of what becomes a part of parameters' names in every engine.
+_NAME = r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*"
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,8 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
     variables = bool(terms or fixed or features)
     covariance = _covariance(slots, autoregressive is not False, reader)
     special = "ar" if autoregressive is not False else "cov" if covariance is not None else ""
+    roles = _roles(slots, special, reader)
+    special = special or ("cor" if roles is not None else "")
     random, slopes, correlated = _random(slots, variables, special, reader)
     if not random and not slopes and not variables:
         reader.fail(
@@ -111,6 +119,7 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
         correlated=correlated,
         features=features,
         covariance=covariance,
+        roles=roles,
         name=_block_name(slots.get("name"), reader),
         position=tree.span.position,
     )
@@ -335,7 +344,7 @@ def _random(
     """Random intercepts and slopes, and whether those of a member are correlated.
 
     Intercepts are on in the spelling of mmc/mmw; else as `RE =` says, by default where vars is
-    NULL. `special` is "ar" or "cov" where such an argument says more of the intercepts.
+    NULL. `special` is "ar", "cov" or "cor" where such an argument says more of the intercepts.
     """
     given = slots["RE"].tree if "RE" in slots else None
     if isinstance(given, syntax.Call) and given.function == "re":
@@ -429,6 +438,31 @@ def _covariance(slots: Mapping[str, _Filled], autoregressive: bool, reader: Read
     return name
 
 
+def _roles(slots: Mapping[str, _Filled], special: str, reader: Reader) -> str | None:
+    """The name that mm() terms share whose effects are correlated; a part of parameters' names."""
+    if "cor" not in slots or _is_null(slots["cor"].tree):
+        return None
+    tree = slots["cor"].tree
+    name = tree.name if isinstance(tree, syntax.Name) else ""
+    if not re.fullmatch(_NAME, name) or _as_boolean(tree) is not None:
+        reader.fail(
+            "`cor =` in mm() must be a name: letters, digits and single underscores.",
+            tree,
+            "Write the same name in each mm() term whose effects of a member are correlated, for "
+            "example cor = party. For correlated intercepts and slopes of one mm() term write "
+            "RE = re(1 + x, cor = TRUE).",
+        )
+    if special:
+        what = {"ar": "random walks", "cov": "effects with a known covariance"}[special]
+        reader.fail(
+            f"`cor =` and `{special} =` cannot be used together.",
+            tree,
+            f"Correlations with effects of other mm() terms are not available for {what}: leave "
+            "one out.",
+        )
+    return name
+
+
 def _as_boolean(tree: syntax.Syntax) -> bool | None:
     if isinstance(tree, syntax.Literal) and isinstance(tree.value, bool):
         return tree.value
@@ -462,7 +496,7 @@ def _block_name(given: _Filled | None, reader: Reader) -> str | None:
     if given is None or _is_null(given.tree):
         return None
     name = _column(given.tree, f"`{given.spelling} =`", reader)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", name):
+    if not re.fullmatch(_NAME, name):
         reader.fail(
             f"`{name}` cannot be the name of a block.",
             given.tree,

@@ -152,6 +152,7 @@ class _RightSide:
             offset=tuple(self.offset),
         )
         _refuse_means_of_one(formula)
+        _check_roles(formula)
         return formula
 
     def constant(self, tree: syntax.Literal, sign: str) -> None:
@@ -219,6 +220,37 @@ def _refuse_means_of_one(formula: Formula) -> None:
                 len(node.function),
                 "Centre member covariates within groups, in vars() or in the weight function of "
                 "mm(); outside, write center(x), or within = the id of larger units.",
+            )
+
+
+def _check_roles(formula: Formula) -> None:
+    """Raise `FormulaError` for `cor = NAME` of one `mm()` alone, or with the name of a block."""
+    names = [block.roles for block in formula.members]
+    own = {block.name for block in formula.members}
+    for block in formula.members:
+        if block.roles is None:
+            continue
+        if names.count(block.roles) < 2:
+            others = sorted({f"`{n}`" for n in names if n not in (None, block.roles)})
+            raise FormulaError(
+                f"`cor = {block.roles}` is in only one mm() term, so there are no other effects "
+                "with which its effects could correlate."
+                + f" Other names in the formula: {', '.join(others)}."
+                * bool(others),
+                formula.text,
+                block.position,
+                2,
+                f"Write `cor = {block.roles}` in each mm() term whose effects of a member are "
+                "correlated, or leave it out.",
+            )
+        if block.roles in own:
+            raise FormulaError(
+                f"`cor = {block.roles}` and `name = {block.roles}` have the same name.",
+                formula.text,
+                block.position,
+                2,
+                "Both become parts of parameter names: cor_l1_NAME, sigma_l1_NAME. Choose another "
+                "name for one of them.",
             )
 
 

@@ -107,6 +107,8 @@ class MemberBlock:
         False; True for a random walk in group order; a column name for a time column.
     covariance : str or None
         Name of the known covariance matrix of the members' effects, `cov = A`.
+    roles : str or None
+        Name that blocks share whose effects of a member are correlated, `cor = NAME`.
     name : str or None
         The user's `name=`; else the block's number is used where there are several.
     """
@@ -122,6 +124,7 @@ class MemberBlock:
     correlated: bool = False
     features: tuple[FeatureTerm, ...] = ()
     covariance: str | None = None
+    roles: str | None = None
     name: str | None = None
     position: int = field(default=0, compare=False)
 

@@ -7,7 +7,6 @@ it and performance joins on it.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from rmm.errors import FormulaError
 from rmm.families import Family, Parameter
 from rmm.formula.terms import FeatureTerm, FixedTerm, Formula, MemberBlock, NestingBlock, Term
 from rmm.formula.weights.weight_function import WeightFunction
+from rmm.model.correlated_effects import CorrelationNames, Roles, pair_labels
 
 INTERCEPT = "Intercept"  # its label in `b_l2`
 CUT = "cut"  # what programs sample in place of thresholds `tau`
@@ -36,7 +36,7 @@ Held = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
-class MemberPart:
+class MemberPart(CorrelationNames):
     """One `mm()` block of a model.
 
     Attributes
@@ -98,8 +98,13 @@ class MemberPart:
 
     @property
     def correlated(self) -> bool:
-        """Whether effects of a member are correlated, hence `cor_l1`; `pcor_l1` is sampled."""
+        """Whether its effects of a member are correlated, hence `cor_l1`; `pcor_l1` is sampled."""
         return self.block.correlated
+
+    @property
+    def in_role(self) -> bool:
+        """Whether its effects are correlated with those of other blocks (`cor =`): see `Roles`."""
+        return self.block.roles is not None
 
     @property
     def effects(self) -> bool:
@@ -159,27 +164,11 @@ class MemberPart:
         """Name of the standard deviations of the members' slopes."""
         return f"sigma_slope_l1{self.suffix}"
 
-    @property
-    def cor(self) -> str:
-        """Name of the correlations of a member's effects, those above the diagonal, by row."""
-        return f"cor_l1{self.suffix}"
-
-    @property
-    def pcor(self) -> str:
-        """Name of their canonical partial correlations, which are independent a priori."""
-        return f"pcor_l1{self.suffix}"
-
-    @property
-    def standard(self) -> str:
-        """Name of the independent standard normals that correlated effects are made of."""
-        return f"z_l1{self.suffix}"
-
     def pairs(self, slopes: Sequence[str]) -> tuple[str, ...]:
         """Labels of the correlations, "Intercept, x"; `slopes` are those of the slopes."""
         if not self.correlated:
             return ()
-        names = (INTERCEPT,) * self.random + tuple(slopes)
-        return tuple(f"{a}, {b}" for a, b in itertools.combinations(names, 2))
+        return pair_labels((INTERCEPT,) * self.random + tuple(slopes))
 
     @property
     def memberships(self) -> str:
@@ -230,7 +219,7 @@ class MemberPart:
             out.append(Parameter(self.sigma_slope, (slope,), "positive", "sd"))
             out.append(Parameter(self.u_slope, (f"member{s}", slope), "real", "effect"))
         if self.correlated:
-            out.append(Parameter(self.cor, (f"pair_l1{s}",), "correlation", "correlation"))
+            out.append(self.correlations)
         return tuple(out)
 
 
@@ -359,12 +348,24 @@ class ModelSpec:
         return self.spanned or INTERCEPT in dict(self.held)
 
     @cached_property
+    def roles(self) -> tuple[Roles, ...]:
+        """Blocks in which the same members have roles (`cor =`), by name."""
+        names = dict.fromkeys(p.block.roles for p in self.members if p.block.roles is not None)
+        return tuple(_roles(name, self.members) for name in names)
+
+    @property
+    def correlated(self) -> tuple[MemberPart | Roles, ...]:
+        """What has correlations of a member's effects: within blocks, and over blocks."""
+        return (*(part for part in self.members if part.correlated), *self.roles)
+
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Every parameter, in the order in which summaries show them."""
         out: list[Parameter] = []
         if self.intercept or self.terms:
             out.append(Parameter("b_l2", ("covariate_l2",), "real", "coefficient"))
         out += [p for part in self.members for p in part.parameters]
+        out += [roles.correlations for roles in self.roles]
         out += [p for part in self.nestings for p in part.parameters]
         out.extend(self.family.parameters)
         rank = {role: place for place, role in enumerate(_ROLES)}
@@ -402,9 +403,21 @@ class ModelSpec:
             for p in self.parameters
             if p.name != "b_l2"
         ]
-        partial = {m.cor: m.pcor for m in self.members}
+        partial = {found.cor: found.pcor for found in self.correlated}
         rest = [replace(p, name=partial.get(p.name, p.name)) for p in rest]
         return (*out, *(steps.get(p.name, p) for p in rest))
+
+
+def _roles(name: str, members: Sequence[MemberPart]) -> Roles:
+    places = tuple(i for i, part in enumerate(members) if part.block.roles == name)
+    own = [members[i] for i in places]
+    return Roles(
+        suffix=f"_{name}",
+        blocks=places,
+        labels=tuple(part.suffix.removeprefix("_") for part in own),
+        effects=tuple(part.u for part in own),
+        sds=tuple(part.sigma for part in own),
+    )
 
 
 def build_spec(

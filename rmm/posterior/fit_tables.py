@@ -252,7 +252,8 @@ class FitTables(AfterFit):
         With `ar =` one row per membership, indexed by the user's row number (0-based) and sorted
         by member and time, with columns member, group and order (1, 2, ... within a member) first.
         With random slopes one row per member and effect, which the first column names:
-        ``Intercept``, or the covariate.
+        ``Intercept``, or the covariate. Blocks with the same name in `cor =` have the same members,
+        those of all of them: a member without one of these roles has a correlated effect there.
 
         Parameters
         ----------

@@ -21,6 +21,7 @@ from rmm.design.priors.group_sizes import reported_draws
 from rmm.errors import DataError, PriorError
 from rmm.families import find_family, is_family
 from rmm.formula.prior_distributions import draw
+from rmm.model.correlated_effects import Roles
 from rmm.model.correlations import cholesky_factor
 from rmm.model.spec import CUT, MemberPart
 from rmm.posterior.prediction.predict import predict
@@ -288,6 +289,8 @@ def draw_parameters(model: Model, draws: int, rng: np.random.Generator) -> dict[
     found |= at_zero(model.spec, model.design, found)
     for part, member in zip(model.spec.members, model.design.members, strict=True):
         found |= _member_effects(part, member, found, rng)
+    for roles in model.spec.roles:
+        found |= _role_effects(roles, model.design.members[roles.blocks[0]].n_members, found, rng)
     for nest, nesting in zip(model.spec.nestings, model.design.nestings, strict=True):
         if nest.random:
             sd = found[nest.sigma][:, None]
@@ -302,10 +305,10 @@ def _member_effects(
 ) -> dict[str, Array]:
     """Effects of members: independent, random walks over their memberships, slopes, correlated."""
     out: dict[str, Array] = {}
+    if part.in_role:
+        return out
     if part.correlated:
-        factor = cholesky_factor(found[part.pcor])
-        z = rng.standard_normal((len(factor), member.n_members, factor.shape[-1]))
-        u = np.einsum("smk,slk->sml", z, factor)
+        u = _standard_effects(found[part.pcor], member.n_members, rng)
         first = int(part.random)
         if part.random:
             out[part.u] = found[part.sigma][:, None] * u[:, :, 0]
@@ -321,6 +324,22 @@ def _member_effects(
         shape = (len(sd), member.n_members, sd.shape[2])
         out[part.u_slope] = sd * rng.standard_normal(shape)
     return out
+
+
+def _role_effects(
+    roles: Roles, members: int, found: Mapping[str, Array], rng: np.random.Generator
+) -> dict[str, Array]:
+    """Effects of members in their roles, which are correlated."""
+    u = _standard_effects(found[roles.pcor], members, rng)
+    sds = [found[name][:, None] for name in roles.sds]
+    return {name: sds[k] * u[:, :, k] for k, name in enumerate(roles.effects)}
+
+
+def _standard_effects(partial: Array, members: int, rng: np.random.Generator) -> Array:
+    """(S, members, K) correlated effects of standard deviation 1."""
+    factor = cholesky_factor(partial)
+    z = rng.standard_normal((len(factor), members, factor.shape[-1]))
+    return np.asarray(np.einsum("smk,slk->sml", z, factor))
 
 
 def _walked(steps: Array, member: Membership) -> Array:

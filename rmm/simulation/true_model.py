@@ -111,6 +111,7 @@ def parameter_names(spec: ModelSpec) -> tuple[str, ...]:
         elements[member.cor] = list(member.pairs(elements[member.sigma_slope]))
         elements[member.b_f] = [f.label for f in member.parametric_features]
         elements[member.b_w] = list(member.block.weight.parameters)
+    elements |= {roles.cor: list(roles.pairs) for roles in spec.roles}
     levels = [str(v) for v in spec.family.options.get("levels", ())]
     elements["tau"] = [f"{a}|{b}" for a, b in itertools.pairwise(levels)]
     for nesting in spec.nestings:

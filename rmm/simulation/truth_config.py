@@ -315,10 +315,9 @@ def _check_parameters(
             )
         values[name] = float(given[name])
     _check_thresholds([name for name in known if name.startswith("tau[")], values, priors)
-    for part in spec.members:
-        if part.correlated:
-            own = [name for name in known if name.startswith(f"{part.cor}[")]
-            _check_correlations(own, values, priors)
+    for found in spec.correlated:
+        own = [name for name in known if name.startswith(f"{found.cor}[")]
+        _check_correlations(own, values, priors)
     return values, priors
 
 

@@ -85,6 +85,18 @@ MODELS: dict[str, tuple[str, Any]] = {
         " name=m) + mm(id(pid, gid), RE=re(1 + x, cor=TRUE), name=p)",
         ["sigma_slope_l1_m ~ exponential(1)", "sigma_l1_p <- 0.7", "cor_l1_m ~ lkj(1)"],
     ),
+    "roles": (
+        "y ~ 1 + z + mm(id(pid, gid), vars(x), RE=TRUE, cor=party, name=every)"
+        " + mm(id(mid, gid), RE=TRUE, cor=party, name=minister) + hm(id=cid)",
+        "weakly_informative",
+    ),
+    "roles_estimated": (
+        "y ~ 1 + mm(id(pid, gid), fn(w ~ lead, c=FALSE), RE=TRUE, cor=r)"
+        " + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-b1*s)), RE=TRUE, cor=r)"
+        " + mm(id(mid, gid), fn(w ~ exp(b1*x), c=2), RE=TRUE, cor=r)"
+        " + mm(id(mid, gid), vars(s), RE=re(1 + s, cor=TRUE), name=m)",
+        ["sigma_l1_1 <- 0.7", "tau.l1_2 ~ dgamma(1, 0.5)", "cor_l1_r ~ lkj(1)"],
+    ),
     "related": (
         "y ~ 1 + z + mm(id(pid, gid), vars(x), RE=TRUE, cov=A) + hm(id=cid)",
         "weakly_informative",

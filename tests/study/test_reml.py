@@ -296,6 +296,9 @@ def _first(folder: Path) -> tuple[Any, Any, int]:
         ({"weights": "w ~ 1/n, c = FALSE"}, {}, None),
         ({"formula": "y ~ 1 + mm(id(member, group), vars = vars(x), fn = fn(w ~ 1/n, c = TRUE), "
                      "RE = re(1 + x))"}, {}, None),
+        ({"formula": "y ~ 1 + mm(id(member, group), vars = vars(x), fn = fn(w ~ 1/n), RE = TRUE, "
+                     "cor = p) + mm(id(member, group), fn = fn(w ~ x, c = FALSE), cor = p)"}, {},
+         r"Correlated effects of several mm\(\) terms \(cor =\) cannot be used"),
         ({"tests": "normal"}, {}, r"methods\[0\]\.tests\n.*Allowed: t, z"),
         ({"errors": "robust"}, {}, r"errors\n.*`errors` cannot be used with backend reml"),
         ({"sampler": {"chains": 2}}, {}, r"sampler\n.*cannot be used with backend reml"),

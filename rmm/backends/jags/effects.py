@@ -10,18 +10,20 @@ matrix dense (300 groups did not end within minutes).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rmm.backends.jags.priors import tau
 from rmm.design.members.memberships import Membership
+from rmm.model.correlated_effects import CorrelationNames, Roles
 from rmm.model.spec import MemberPart
 from rmm.tables.read import Array
 
 
 def effect_lines(part: MemberPart, *, standard: bool) -> list[str]:
-    """Section with the effects of a block's members.
+    """Section with the effects of a block's members; empty for those of roles, see `role_lines`.
 
     Parameters
     ----------
@@ -29,6 +31,8 @@ def effect_lines(part: MemberPart, *, standard: bool) -> list[str]:
     standard : bool
         Whether effects are their standard deviation times standard normals.
     """
+    if part.in_role:
+        return []
     if part.walk:
         return _walk_lines(part)
     if part.correlated:
@@ -101,8 +105,6 @@ def _correlated_lines(part: MemberPart) -> list[str]:
     s, z, shift = part.suffix, part.standard, int(part.random)
     count = f"K_slope_l1{s}" if not shift else f"(K_slope_l1{s} + 1)"
     k, until = ("k + 1", "1:(k + 1)") if shift else ("k", "1:k")
-    partial = f"{part.pcor}[pair_l1{s}[a, b]]"
-    first = f"effect_l1{s}[k, 1]"
     intercept = [f"  for (i in 1:N_l1{s}) {{ {part.u}[i] <- {part.sigma} * {z}[i, 1] }}"] * shift
     sds = f"{part.sigma}, {part.sigma_slope}" if shift else part.sigma_slope
     what = f"{part.u}, {part.u_slope}" if shift else part.u_slope
@@ -110,13 +112,53 @@ def _correlated_lines(part: MemberPart) -> list[str]:
     return [
         "",
         f"  # ---- correlated effects {what} of members, with sds {sds}",
-        f"  # {z}: standard normals. chol_l1{s}: Cholesky factor of the correlation matrix of the",
-        f"  # effects, of partial correlations {part.pcor}. pair_l1{s}: the number of each pair of",
-        f"  # effects; effect_l1{s}: the effects of each pair.",
+        *_factor_words(part),
         f"  for (i in 1:N_l1{s}) {{ for (k in 1:{count}) {{ {z}[i, k] ~ dnorm(0, 1) }} }}",
         *intercept,
         f"  for (i in 1:N_l1{s}) {{ for (k in 1:K_slope_l1{s}) {{ {part.u_slope}[i, k] <- "
         f"{part.sigma_slope}[k] * {slope} }} }}",
+        *_factor_lines(part, count),
+        *_products(part),
+    ]
+
+
+def role_lines(roles: Roles, members: Sequence[MemberPart]) -> list[str]:
+    """Section with the correlated effects of members in their roles: all blocks have the same."""
+    s, z, count = roles.suffix, roles.standard, len(roles.blocks)
+    rows = [f"1:N_l1{members[i].suffix}" for i in roles.blocks]
+    each = zip(roles.effects, roles.sds, rows, strict=True)
+    return [
+        "",
+        f"  # ---- correlated effects {', '.join(roles.effects)} of members in their roles, with "
+        f"sds {', '.join(roles.sds)}",
+        *_factor_words(roles),
+        f"  for (i in {rows[0]}) {{ for (k in 1:{count}) {{ {z}[i, k] ~ dnorm(0, 1) }} }}",
+        *(
+            f"  for (i in {own}) {{ {effect}[i] <- {sd} * "
+            + (f"{z}[i, 1] }}" if k == 1 else f"inprod(chol_l1{s}[{k}, 1:{k}], {z}[i, 1:{k}]) }}")
+            for k, (effect, sd, own) in enumerate(each, start=1)
+        ),
+        *_factor_lines(roles, str(count)),
+    ]
+
+
+def _factor_words(found: CorrelationNames) -> list[str]:
+    """Comments on what makes correlated effects."""
+    s = found.suffix
+    return [
+        f"  # {found.standard}: standard normals. chol_l1{s}: Cholesky factor of the correlation "
+        "matrix of the",
+        f"  # effects, of partial correlations {found.pcor}. pair_l1{s}: the number of each pair "
+        "of",
+        f"  # effects; effect_l1{s}: the effects of each pair.",
+    ]
+
+
+def _factor_lines(found: CorrelationNames, count: str) -> list[str]:
+    """Lines that compute the Cholesky factor of `count` effects, and the correlations."""
+    s, partial = found.suffix, f"{found.pcor}[pair_l1{found.suffix}[a, b]]"
+    first = f"effect_l1{s}[k, 1]"
+    return [
         f"  chol_l1{s}[1, 1] <- 1",
         f"  for (b in 2:{count}) {{",
         f"    rest_l1{s}[b, 1] <- 1",
@@ -126,9 +168,8 @@ def _correlated_lines(part: MemberPart) -> list[str]:
         "    }",
         f"    chol_l1{s}[b, b] <- rest_l1{s}[b, b]",
         "  }",
-        f"  for (k in 1:K_pair_l1{s}) {{ {part.cor}[k] <- inprod(chol_l1{s}[{first}, 1:{first}], "
+        f"  for (k in 1:K_pair_l1{s}) {{ {found.cor}[k] <- inprod(chol_l1{s}[{first}, 1:{first}], "
         f"chol_l1{s}[effect_l1{s}[k, 2], 1:{first}]) }}",
-        *_products(part),
     ]
 
 
@@ -171,7 +212,8 @@ def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     """Data of the effects that Stan programs lack, by names without suffix."""
     if m.slopes is not None:
         own = {"Z_l1": padded(part, m.slopes.values, 0)}
-        return own | (_pairs(part, m) if part.correlated else {})
+        count = len(m.slopes.labels) + part.random
+        return own | (pair_values(count) if part.correlated else {})
     if m.walk is None:
         return {}
     earliest = np.unique(m.walk.begin)
@@ -185,12 +227,10 @@ def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     }
 
 
-def _pairs(part: MemberPart, m: Membership) -> dict[str, Array]:
-    """(K, K) numbers of the pairs of effects above the diagonal, by row, 0 elsewhere; and the
-    (pairs, 2) effects of each pair. All are counted from 1.
+def pair_values(count: int) -> dict[str, Array]:
+    """(K, K) numbers of the pairs of `count` effects above the diagonal, by row, 0 elsewhere; and
+    the (pairs, 2) effects of each pair. All are counted from 1.
     """
-    assert m.slopes is not None
-    count = len(m.slopes.labels) + part.random
     above = np.triu_indices(count, 1)
     number = np.zeros((count, count), dtype=int)
     number[above] = np.arange(1, len(above[0]) + 1)

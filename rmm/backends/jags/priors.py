@@ -163,9 +163,9 @@ def _uses_precision(spec: ModelSpec, parameter: Parameter) -> bool:
 
 def _standard_sds(spec: ModelSpec) -> set[str]:
     """Standard deviations of walks and correlated effects, which are multiplied by them."""
-    walks = {p.sigma for p in spec.members if p.walk}
+    alone = {p.sigma for p in spec.members if p.walk or p.in_role}
     correlated = [p for p in spec.members if p.correlated]
-    return walks | {name for p in correlated for name in (p.sigma, p.sigma_slope)}
+    return alone | {name for p in correlated for name in (p.sigma, p.sigma_slope)}
 
 
 def _density(table: Mapping[str, str], family: str, name: str, index: str | None = None) -> str:
@@ -199,6 +199,9 @@ def tau(sigma: str) -> str:
 
 def _size(spec: ModelSpec, parameter: Parameter) -> str:
     """Number of elements of a vector of coefficients, as the program writes it."""
+    for found in spec.correlated:
+        if parameter.name == found.pcor:
+            return f"K_pair_l1{found.suffix}"
     for part in spec.members:
         if parameter.name == part.b_w:
             return str(len(part.weight.parameters))
@@ -206,8 +209,6 @@ def _size(spec: ModelSpec, parameter: Parameter) -> str:
             return f"K_l1{part.suffix}"
         if parameter.name == part.sigma_slope:
             return f"K_slope_l1{part.suffix}"
-        if parameter.name == part.pcor:
-            return f"K_pair_l1{part.suffix}"
         if parameter.name == part.b_f:
             return str(len(part.parametric_features))
     for nest in spec.nestings:

@@ -23,6 +23,8 @@ from rmm.backends.jags.effects import (
     effect_values,
     normal,
     padded,
+    pair_values,
+    role_lines,
     slope_node,
     standard_node,
     weighted_effects,
@@ -61,6 +63,7 @@ def write(spec: ModelSpec, forms: Forms) -> str:
         *(_weights(part) for part in spec.members if part.estimated),
         *(jags_features.section(part, _rows(part.suffix)) for part in spec.members),
         *(effect_lines(part, standard=standard) for part in spec.members if part.effects),
+        *(role_lines(roles, spec.members) for roles in spec.roles),
         *(_nesting_effects(nest, standard) for nest in spec.nestings if nest.random),
         prior_lines(spec, forms),
         _derived(spec),
@@ -89,6 +92,9 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
     for part, member in zip(spec.members, design.members, strict=True):
         out |= _padded(part, out)
         out |= {f"{n}{part.suffix}": v for n, v in _member_data(part, member).items()}
+    for roles in spec.roles:
+        pairs = pair_values(len(roles.blocks))
+        out |= {f"{name}{roles.suffix}": value for name, value in pairs.items()}
     return {**out, **priors}
 
 
@@ -144,7 +150,8 @@ def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
     walks = {part.step: effect_node(part) for part in spec.members if part.walk}
     correlated = [part for part in spec.members if part.correlated]
     made = {name for part in correlated for name in (part.u, part.u_slope)}
-    nodes += [part.standard for part in correlated]
+    made |= {name for roles in spec.roles for name in roles.effects}
+    nodes += [found.standard for found in spec.correlated]
     for parameter in spec.sampled:
         families = forms.get(parameter.name, ("normal",))
         if parameter.role not in ("coefficient", "effect") or parameter.name in made:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from rmm.formula.prior_syntax import Prior
 from rmm.formula.weights.render import input_key
 from rmm.formula.weights.rewrite import rebuilt
 from rmm.formula.weights.weight_function import WeightFunction
+from rmm.model.correlated_effects import Roles
 from rmm.model.correlations import cholesky_factor
 from rmm.model.spec import MemberPart, ModelSpec
 from rmm.tables.read import Array
@@ -112,55 +114,78 @@ class Feature:
     number: tuple[str, int] | None
 
 
+@dataclass(frozen=True)
+class LoadedBlock:
+    """Correlated effects of members that one `mm()` block has.
+
+    Attributes
+    ----------
+    effects : tuple of int
+        Which of a member's correlated effects: all of them, or one of a role.
+    weights : int or None
+        Place of the block's estimated weights in `LatentModel.weights`.
+    """
+
+    effects: tuple[int, ...]
+    weights: int | None
+
+    @cached_property
+    def cells(self) -> tuple[Array, Array]:
+        """Rows and columns of the lower triangle in the rows of its effects."""
+        pairs = [(k, column) for k in self.effects for column in range(k + 1)]
+        rows, columns = np.array(pairs).T
+        return rows, columns
+
+    def count(self, memberships: int) -> int:
+        """Number of its sources: cells, times memberships where weights are estimated."""
+        return len(self.cells[0]) * (1 if self.weights is None else memberships)
+
+
 @dataclass(frozen=True, eq=False)
 class Loadings:
-    """What multiplies the standard normals z of a block whose effects are correlated.
+    """What multiplies the standard normals z of correlated effects of members.
 
     Effects of a member are u = D L z: D the standard deviations, L the Cholesky factor of their
     correlation matrix.
 
     Attributes
     ----------
-    effects : int
-        K of each member.
     sds : tuple of (str, int)
         Name and element of the standard deviation of each effect.
     fixed : mapping
         Standard deviations that are held at a number.
     partial : str
         Name of the partial correlations.
-    weights : int or None
-        Place of the block's estimated weights in `LatentModel.weights`.
+    blocks : tuple of LoadedBlock
+        One of intercepts and slopes; one for each role.
     """
 
-    effects: int
     sds: tuple[tuple[str, int], ...]
     fixed: Mapping[str, Array]
     partial: str
-    weights: int | None
-
-    @property
-    def cells(self) -> int:
-        """Of a lower triangle."""
-        return self.effects * (self.effects + 1) // 2
+    blocks: tuple[LoadedBlock, ...]
 
     def factor(self, values: Mapping[str, Array]) -> Array:
         """(S, K, K) D L of hyperparameter values."""
         partial = values[self.partial]
-        sds = np.empty((len(partial), self.effects))
+        sds = np.empty((len(partial), len(self.sds)))
         for k, (name, index) in enumerate(self.sds):
             known = self.fixed.get(name)
             sds[:, k] = values[name][:, index] if known is None else known[index]
         return sds[:, :, None] * cholesky_factor(partial)
 
     def sources(self, values: Mapping[str, Array], weights: Sequence[Array]) -> Array:
-        """(S, cells), by row; (S, M * cells) times weights (S, M) where these are estimated."""
-        rows, columns = np.tril_indices(self.effects)
-        found = self.factor(values)[:, rows, columns]
-        if self.weights is None:
-            return found
-        weight = weights[self.weights]
-        return np.asarray((weight[:, :, None] * found[:, None, :]).reshape(len(weight), -1))
+        """(S, cells) of each block, by row; (S, M * cells) times weights (S, M) where these are
+        estimated.
+        """
+        factor, out = self.factor(values), []
+        for block in self.blocks:
+            found = factor[:, *block.cells]
+            if block.weights is not None:
+                weight = weights[block.weights]
+                found = (weight[:, :, None] * found[:, None, :]).reshape(len(weight), -1)
+            out.append(found)
+        return np.concatenate(out, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,9 +240,8 @@ class LatentModel:
     def is_effect(self) -> Array:
         """(P,) bool: effects whose standard deviation is sampled, not coefficients."""
         found = self.scale_of >= 0
-        for part in self.spec.members:
-            if part.correlated:
-                found[self.latent[part.standard][0]] = True
+        for correlated in self.spec.correlated:
+            found[self.latent[correlated.standard][0]] = True
         return found
 
 
@@ -272,6 +296,7 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
     loaded = 1 + sum(
         len(m.member) for p, m in zip(spec.members, design.members, strict=True) if p.estimated
     )
+    places: list[int | None] = []
     for part, member in zip(spec.members, design.members, strict=True):
         where = None
         if part.estimated:
@@ -282,11 +307,16 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
             source = np.zeros(len(member.member), dtype=int)
         _member_coefficients(part, member, collected, source, priors, place)
         features += _features(part, member, collected, where)
+        places.append(where)
         if part.correlated:
             loadings.append(_correlated_effects(part, member, collected, loaded, where, fixed))
-            loaded += loadings[-1].cells * (1 if where is None else len(member.member))
-        else:
+            loaded += loadings[-1].blocks[0].count(len(member.member))
+        elif not part.in_role:
             _member_effects(part, member, collected, source, place, fixed)
+    for roles in spec.roles:
+        loadings.append(_role_effects(roles, design, collected, loaded, places, fixed))
+        for i, block in zip(roles.blocks, loadings[-1].blocks, strict=True):
+            loaded += block.count(len(design.members[i].member))
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.covariates:
             count = nesting.X.shape[1]
@@ -482,19 +512,59 @@ def _correlated_effects(
 ) -> Loadings:
     """Standard normals (members, K), of which `Loadings` make the effects."""
     assert member.slopes is not None
-    x, count, M = member.slopes.values, len(member.slopes.labels), len(member.member)
+    x, count = member.slopes.values, len(member.slopes.labels)
     if part.random:
-        x = np.column_stack([np.ones(M), x])
+        x = np.column_stack([np.ones(len(x)), x])
     sds = [(part.sigma, 0)] * part.random + [(part.sigma_slope, k) for k in range(count)]
-    loadings = Loadings(len(sds), tuple(sds), fixed, part.pcor, weights)
+    block = LoadedBlock(tuple(range(len(sds))), weights)
     first = collected.add(part.standard, (member.n_members, len(sds)), 0.0, 1.0)
+    _enter_loaded(block, member, x, collected, first_source, first, len(sds))
+    return Loadings(tuple(sds), fixed, part.pcor, (block,))
+
+
+def _role_effects(
+    roles: Roles,
+    design: Design,
+    collected: Collected,
+    first_source: int,
+    weights: Sequence[int | None],
+    fixed: Mapping[str, Array],
+) -> Loadings:
+    """Standard normals (members, roles), of which `Loadings` make the effects in each role.
+
+    Blocks have the same members; `weights` are the places of the estimated weights of all blocks.
+    """
+    count, blocks = len(roles.blocks), []
+    size = design.members[roles.blocks[0]].n_members
+    first = collected.add(roles.standard, (size, count), 0.0, 1.0)
+    for k, i in enumerate(roles.blocks):
+        member, block = design.members[i], LoadedBlock((k,), weights[i])
+        x = np.broadcast_to(1.0, (len(member.member), count))
+        _enter_loaded(block, member, x, collected, first_source, first, count)
+        first_source += block.count(len(member.member))
+        blocks.append(block)
+    return Loadings(tuple((sd, 0) for sd in roles.sds), fixed, roles.pcor, tuple(blocks))
+
+
+def _enter_loaded(
+    block: LoadedBlock,
+    member: Membership,
+    x: Array,
+    collected: Collected,
+    first_source: int,
+    first: int,
+    count: int,
+) -> None:
+    """Entries of a block with `count` correlated effects of each member; x (M, count) are what
+    multiplies them.
+    """
+    M, cells = len(member.member), len(block.cells[0])
     known = np.ones(M) if member.weight is None else member.weight
-    own = 0 if weights is None else np.arange(M) * loadings.cells
-    for cell, (k, column) in enumerate(zip(*np.tril_indices(len(sds)), strict=True)):
-        columns = first + member.member * len(sds) + column
+    own = 0 if block.weights is None else np.arange(M) * cells
+    for cell, (k, column) in enumerate(zip(*block.cells, strict=True)):
+        columns = first + member.member * count + column
         source = np.broadcast_to(first_source + own + cell, M)
         collected.enter(member.group, columns, known * x[:, k], source)
-    return loadings
 
 
 def _effects(

@@ -29,6 +29,7 @@ from rmm.backends.laplace.memory import check_memory, check_time, need, with_fac
 from rmm.backends.laplace.sampler import Sampler
 from rmm.design.design import at_zero
 from rmm.errors import BackendError, BackendTimeout
+from rmm.model.correlated_effects import Roles
 from rmm.model.spec import MemberPart
 from rmm.tables.read import Array
 
@@ -156,6 +157,7 @@ def _columns(model: LatentModel, monitor: Sequence[str]) -> Array:
     }
     made |= {part.independent: (part.u,) for part in model.spec.members}
     made |= {part.standard: (part.u, part.u_slope) for part in model.spec.members}
+    made |= {roles.standard: roles.effects for roles in model.spec.roles}
     effects = {p.name for p in model.spec.parameters if not p.structural} | set(made)
     for name, (where, _) in model.latent.items():
         kept[where] = name not in effects or not wanted.isdisjoint(made.get(name, (name,)))
@@ -195,16 +197,17 @@ def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[s
             out[part.u] = _walks(out.pop(part.step), member.walk)
         if member.root is not None and part.independent in out:
             out[part.u] = out.pop(part.independent) @ member.root.T
-    correlated = [part for part in spec.members if part.correlated]
-    for part, loadings in zip(correlated, model.loadings, strict=True):
-        if part.standard in out:
+    for own, loadings in zip(spec.correlated, model.loadings, strict=True):
+        if own.standard in out:
             factor = loadings.factor(values)
-            out |= _correlated(part, np.einsum("smk,slk->sml", out.pop(part.standard), factor))
+            out |= _correlated(own, np.einsum("smk,slk->sml", out.pop(own.standard), factor))
     return out | at_zero(spec, model.design, out)
 
 
-def _correlated(part: MemberPart, effects: Array) -> dict[str, Array]:
-    """Intercepts and slopes of (S, members, K) effects."""
+def _correlated(part: MemberPart | Roles, effects: Array) -> dict[str, Array]:
+    """Intercepts and slopes, or effects in each role, of (S, members, K) effects."""
+    if isinstance(part, Roles):
+        return {name: effects[:, :, k] for k, name in enumerate(part.effects)}
     first = int(part.random)
     own = {part.u: effects[:, :, 0]} if part.random else {}
     return own | {part.u_slope: effects[:, :, first:]}

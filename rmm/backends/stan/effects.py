@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmm.backends.program_data import raw_name
 from rmm.design.members.memberships import Membership
 from rmm.families import Parameter
+from rmm.model.correlated_effects import Roles
 from rmm.model.spec import MemberPart
 
 Lines = list[str]
@@ -141,12 +142,29 @@ def _correlated_lines(part: MemberPart) -> Lines:
     ]
 
 
-def correlation_lines(part: MemberPart) -> Lines:
+def role_lines(roles: Roles, members: Sequence[MemberPart]) -> Lines:
+    """Lines that compute the correlated effects of members in their roles."""
+    factor, lines = factor_name(roles.pcor), []
+    for k, i in enumerate(roles.blocks):
+        part, raw = members[i], [raw_name(effect) for effect in roles.effects]
+        if k == 0:
+            lines.append(f"vector[N_l1{part.suffix}] {part.u} = {part.sigma} * {raw[0]};")
+            continue
+        parts = [f"{factor}[{k + 1}, {m + 1}] * {raw[m]}" for m in range(k + 1)]
+        lines.append(f"vector[N_l1{part.suffix}] {part.u} = {part.sigma} * (")
+        lines += [f"    {'+ ' * (m > 0)}{text}" for m, text in enumerate(parts)]
+        lines[-1] += ");"
+    return lines
+
+
+def correlation_lines(part: MemberPart | Roles) -> Lines:
     """Lines that compute the reported correlations, those above the diagonal, by row."""
-    if not part.correlated:
-        return []
     factor, k = factor_name(part.pcor), effect_count(part)
-    last = f"K_slope_l1{part.suffix}" if part.random else f"({k} - 1)"
+    last = f"({k} - 1)"
+    if isinstance(part, Roles):
+        last = str(len(part.blocks) - 1)
+    elif part.random:
+        last = f"K_slope_l1{part.suffix}"
     return [
         f"vector[K_pair_l1{part.suffix}] {part.cor};  // correlations above the diagonal, by row",
         "{",
@@ -162,19 +180,21 @@ def correlation_lines(part: MemberPart) -> Lines:
     ]
 
 
-def effect_count(part: MemberPart) -> str:
-    """The number of effects of a member, as an expression."""
+def effect_count(part: MemberPart | Roles) -> str:
+    """The number of correlated effects of a member, as an expression."""
+    if isinstance(part, Roles):
+        return str(len(part.blocks))
     return f"K_slope_l1{part.suffix}" + " + 1" * part.random
 
 
-def factor_declaration(part: MemberPart) -> str:
+def factor_declaration(part: MemberPart | Roles) -> str:
     """Declaration of the Cholesky factor of the correlation matrix."""
     name = factor_name(part.pcor)
     what = "of the correlation matrix of a member's effects"
     return f"cholesky_factor_corr[{effect_count(part)}] {name};  // {what}"
 
 
-def factor_density(part: MemberPart) -> str:
+def factor_density(part: MemberPart | Roles) -> str:
     """LKJ prior: eta is the last number of the priors of partial correlations."""
     eta = f"prior_{part.pcor}_eta[K_pair_l1{part.suffix}]"
     return f"{factor_name(part.pcor)} ~ lkj_corr_cholesky({eta});"

@@ -257,6 +257,7 @@ def coefficient_labels(spec: ModelSpec, encoded: Encoded) -> dict[str, tuple[str
     for part, block in zip(spec.members, encoded.members, strict=True):
         slopes = () if block.slopes is None else block.slopes.labels
         labels |= _member_labels(part, block.terms.labels, slopes)
+    labels |= {roles.cor: roles.pairs for roles in spec.roles}
     for names in labels.values():
         _check_distinct(names)
     return labels
@@ -273,6 +274,7 @@ def labels_without_table(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
         labels |= _member_labels(
             part, tuple(t.label for t in block.terms), tuple(t.label for t in block.slopes)
         )
+    labels |= {roles.cor: roles.pairs for roles in spec.roles}
     return labels
 
 

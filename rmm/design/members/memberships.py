@@ -128,6 +128,11 @@ class Membership:
         return np.append(self.center, [f.center for f in self.features])
 
     @property
+    def n_present(self) -> int:
+        """Number of members that have a membership; others only have other roles (`cor =`)."""
+        return len(np.unique(self.member))
+
+    @property
     def n_groups(self) -> int:
         """Number of groups that have a member of the block's kind."""
         return int((np.diff(self.start) > 0).sum())

@@ -132,7 +132,8 @@ def _check_correlations(statement: PriorStatement) -> None:
     raise PriorError(
         f"`{statement.text}`: all correlations `{name}` have one prior, that of their matrix. "
         f"Write `{name} ~ lkj(eta)`, without brackets; with eta = 1 all correlation matrices are "
-        "equally likely. For independent effects remove `cor = TRUE` from re()."
+        "equally likely. For independent effects remove `cor = TRUE` from re(), or `cor =` from "
+        "mm()."
     )
 
 

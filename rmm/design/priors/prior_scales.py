@@ -116,6 +116,7 @@ def unit_scales(spec: ModelSpec, labels: Mapping[str, tuple[str, ...]]) -> Prior
                 np.ones(len(own[f"slope_l1{part.suffix}"])),
             )
         )
+    names |= {roles.pair: roles.pairs for roles in spec.roles}
     for nest in spec.nestings:
         left = _estimated(labels[nest.b], dict(nest.held))
         names[f"covariate_l3{nest.suffix}"] = left
@@ -139,7 +140,7 @@ def _labels_of_members(
         f"coefficient_w{part.suffix}": part.weight.parameters,
         f"coefficient_f{part.suffix}": labels[part.b_f],
         f"slope_l1{part.suffix}": labels[part.sigma_slope],
-        f"pair_l1{part.suffix}": labels.get(part.cor, ()),
+        part.pair: labels.get(part.cor, ()),
     }
 
 

@@ -13,6 +13,7 @@ from rmm.design.priors.weight_priors import weight_priors, weight_units
 from rmm.errors import PriorError
 from rmm.families import Parameter, Widths
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
+from rmm.model.correlated_effects import CorrelationNames
 from rmm.model.correlations import lkj_shapes
 from rmm.model.spec import CUT, INTERCEPT, MemberPart, ModelSpec
 
@@ -76,7 +77,7 @@ def resolve(choice: PriorChoice, spec: ModelSpec, scales: PriorScales) -> Resolv
     base = {"weakly_informative": weakly_informative, "rmm": classic}[choice.base](spec, scales)
     elements = {name: list(priors) for name, priors in base.items()}
     for statement in choice.statements:
-        correlated = next((p for p in spec.members if p.cor == statement.target), None)
+        correlated = next((c for c in spec.correlated if c.cor == statement.target), None)
         if correlated is not None:
             eta = statement.prior.values[0]
             elements[correlated.pcor] = list(_correlations(correlated, scales, eta))
@@ -127,8 +128,7 @@ def weakly_informative(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[
         if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
         out |= _effect_priors(part, member, wide.sd / member.spread)
-        if part.correlated:
-            out[part.pcor] = _correlations(part, scales)
+    out |= {found.pcor: _correlations(found, scales) for found in spec.correlated}
     for nest, sds in zip(spec.nestings, scales.nestings, strict=True):
         if nest.covariates:
             out[nest.b] = _slopes(wide, sds)
@@ -161,9 +161,11 @@ def _effect_priors(
     return out
 
 
-def _correlations(part: MemberPart, scales: PriorScales, eta: float = _ETA) -> tuple[Prior, ...]:
+def _correlations(
+    found: CorrelationNames, scales: PriorScales, eta: float = _ETA
+) -> tuple[Prior, ...]:
     """Of partial correlations, in both named sets: together they are LKJ(eta)."""
-    shapes = lkj_shapes(eta, len(scales.labels[f"pair_l1{part.suffix}"]))
+    shapes = lkj_shapes(eta, len(scales.labels[found.pair]))
     return tuple(Prior("lkj", (float(shape),)) for shape in shapes)
 
 
@@ -194,9 +196,7 @@ def classic(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[Prior, ...]
     for part, member in zip(spec.members, scales.members, strict=True):
         if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
-        if part.correlated:
-            out[part.pcor] = _correlations(part, scales)
-    return out
+    return out | {found.pcor: _correlations(found, scales) for found in spec.correlated}
 
 
 def _size(parameter: Parameter, coords: Mapping[str, Sequence[Any] | Array]) -> int:

@@ -9,7 +9,13 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from rmm.design.rows.units import Members, Units, find_members
+from rmm.design.rows.units import (
+    Members,
+    Units,
+    check_roles,
+    find_members,
+    share_members,
+)
 from rmm.errors import DataError, FormulaError, SpecificationWarning, counted, first_row, quoted
 from rmm.formula.parse_formula import check_columns, columns_of
 from rmm.formula.terms import Formula, MemberBlock, NestingBlock
@@ -106,6 +112,8 @@ def group_table(formula: Formula, table: Table) -> Grouped:
     for kind, members in zip(formula.kinds, grouped.members, strict=False):
         if members.count == 0:
             raise DataError(f"Column `{kind}` is missing in every row, so its mm() has no members.")
+    check_roles(formula, grouped.members)
+    grouped = replace(grouped, members=share_members(formula, grouped.members))
     for block, units in zip(formula.nestings, grouped.nestings, strict=True):
         if units.count < 2:
             raise DataError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from rmm.errors import DataError, quoted, such_cases
-from rmm.formula.terms import MemberBlock
+from rmm.formula.terms import Formula, MemberBlock
 from rmm.tables.read import Array
 from rmm.tables.table import Table
 
@@ -47,7 +48,8 @@ class Members(Units):
     Attributes
     ----------
     code : (R,) int array
-        Member of each membership.
+        Member of each membership. Blocks of the same roles (`cor =`) have the same labels: those
+        of the members of all of them.
     rows : (R,) int array
         Position of each membership in `Grouped.table`.
     group : (R,) int array
@@ -121,6 +123,79 @@ def find_members(block: MemberBlock, table: Table, groups: Units, kinds: int) ->
     )
     _check_once(block, members, groups, kinds)
     return members
+
+
+def share_members(formula: Formula, members: tuple[Members, ...]) -> tuple[Members, ...]:
+    """The members of each block; blocks of the same roles (`cor =`) have the same members.
+
+    These are the members of all of them, by their ids: a member who has one of the roles only has
+    an effect in the others, too.
+    """
+    out = list(members)
+    for places in role_blocks(formula):
+        every = union([members[i].labels for i in places])
+        place = {label: code for code, label in enumerate(every)}
+        for i in places:
+            code = np.array([place[label] for label in members[i].labels], dtype=np.int64)
+            out[i] = replace(members[i], code=code[members[i].code], labels=every)
+    return tuple(out)
+
+
+def role_blocks(formula: Formula) -> Iterator[tuple[int, ...]]:
+    """Places of the blocks of each name in `cor =`."""
+    names = [block.roles for block in formula.members]
+    for name in dict.fromkeys(n for n in names if n is not None):
+        yield tuple(i for i, n in enumerate(names) if n == name)
+
+
+def union(labels: list[Array]) -> Array:
+    """All ids of several lists, sorted; ids of different types by type."""
+    found = dict.fromkeys(label for own in labels for label in own)
+    try:
+        ordered = sorted(found)
+    except TypeError:
+        ordered = sorted(found, key=lambda label: (type(label).__name__, str(label)))
+    out = np.empty(len(ordered), dtype=object)
+    out[:] = ordered
+    return out
+
+
+def check_roles(formula: Formula, members: tuple[Members, ...]) -> None:
+    """Raise `DataError` for roles (`cor =`) that no member has together with another role.
+
+    Parameters
+    ----------
+    formula : Formula
+    members : tuple of Members
+        Of each block, before `share_members`.
+    """
+    for places in role_blocks(formula):
+        for i in places:
+            others = [j for j in places if j != i]
+            known = {label for j in others for label in members[j].labels}
+            if known.isdisjoint(members[i].labels):
+                raise _no_common_members(formula, members, i, others)
+
+
+def _no_common_members(
+    formula: Formula, members: tuple[Members, ...], place: int, others: list[int]
+) -> DataError:
+    block, other = formula.members[place], formula.members[others[0]]
+    own = members[place].labels
+    columns = ", ".join(dict.fromkeys(f"`{formula.members[j].member}`" for j in others))
+    texts = {str(label) for j in others for label in members[j].labels}
+    if any(str(label) in texts for label in own):
+        hint = "Some ids are the same but for their type, numbers or text: use one type."
+    else:
+        hint = (
+            f"`cor = {block.roles}` is for members who have several roles, with the same id in "
+            "each. Check the ids, or leave `cor =` out."
+        )
+    return DataError(
+        f"No member of column `{block.member}` is also in {columns}, so effects in the roles of "
+        f"`cor = {block.roles}` cannot be matched. For example, {quoted(own[0])} is in "
+        f"`{block.member}` and {quoted(members[others[0]].labels[0])} in `{other.member}`. {hint}"
+    )
 
 
 def _check_once(block: MemberBlock, members: Members, groups: Units, kinds: int) -> None:

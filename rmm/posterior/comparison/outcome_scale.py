@@ -74,7 +74,7 @@ def prior_table(model: Model) -> pd.DataFrame:
 def places(model: Model) -> dict[str, tuple[str, int]]:
     """Structural parameter, as in `fit.summary()` -> sampled parameter, and which of its priors."""
     found: dict[str, tuple[str, int]] = {}
-    public = _PUBLIC | {part.pcor: part.cor for part in model.spec.members}
+    public = _PUBLIC | {found.pcor: found.cor for found in model.spec.correlated}
     for parameter in model.spec.sampled:
         if not parameter.structural:
             continue

@@ -116,10 +116,9 @@ def _priors(model: Model) -> Iterator[tuple[str, list[Sum]]]:
         elif parameter.name == "b_l2":
             slopes: list[Sum] = [((1.0, prior),) for prior in known.get("beta_l2", ())]
             yield "b_l2", [intercept_prior(model), *slopes] if model.spec.intercept else slopes
-    for part in model.spec.members:
-        if part.correlated:  # the first partial correlation has the prior of all correlations
-            first, *_ = known[part.pcor]
-            yield part.cor, [((1.0, first),)] * len(known[part.pcor])
+    for found in model.spec.correlated:
+        first, *_ = known[found.pcor]  # it has the prior of all correlations
+        yield found.cor, [((1.0, first),)] * len(known[found.pcor])
 
 
 def intercept_prior(model: Model) -> Sum:

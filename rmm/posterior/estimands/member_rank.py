@@ -81,6 +81,7 @@ def _contributions(chosen: Block) -> Array:
     added = chosen.repeated(chosen.weights() * each)
     out = np.zeros((len(added), member.n_members))
     order = np.argsort(member.member, kind="stable")
-    first = np.searchsorted(member.member[order], np.arange(member.n_members))
-    out[:] = np.add.reduceat(added[:, order], first, axis=1)
-    return np.asarray(out / np.bincount(member.member, minlength=member.n_members))
+    present, first = np.unique(member.member[order], return_index=True)
+    out[:, present] = np.add.reduceat(added[:, order], first, axis=1)
+    # A member who has other roles only (`cor =`) contributes 0.
+    return np.asarray(out / np.maximum(np.bincount(member.member, minlength=member.n_members), 1))

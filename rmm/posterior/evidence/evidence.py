@@ -189,7 +189,7 @@ def scaled_priors(model: Model) -> list[str]:
     """Sampled structural parameters that have the default prior of a set, not the user's own."""
     own = {statement.target for statement in model.choice.statements}
     public = {"alpha": "b_l2", "beta_l2": "b_l2", CUT: "tau"}
-    unscaled = {part.pcor for part in model.spec.members}
+    unscaled = {found.pcor for found in model.spec.correlated}
     sampled = [p.name for p in model.spec.sampled if p.structural and p.name not in unscaled]
     names = (public.get(name, name) for name in sampled)
     return [name for name in dict.fromkeys(names) if name not in own]

@@ -100,9 +100,9 @@ def prior_of(fit: FitTables, name: str) -> Prior | None:
         dims = {p.name: p.dims for p in model.spec.parameters}.get(vector, ())
         labels = model.design.coords[dims[0]] if dims else None
     priors = model.priors.elements.get(vector)
-    for part in model.spec.members:
-        if part.correlated and vector == part.cor:
-            return model.priors.elements[part.pcor][0]  # that of every correlation
+    for found in model.spec.correlated:
+        if vector == found.cor:
+            return model.priors.elements[found.pcor][0]  # that of every correlation
     if priors is None or vector in moved_by_sizes(model.spec, model.design.members):
         return None
     index = 0 if labels is None else [str(v) for v in labels].index(element[:-1])

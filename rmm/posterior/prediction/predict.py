@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from rmm.design.members.memberships import Membership
 from rmm.design.members.random_walks import Walk
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, unknown_name
+from rmm.model.correlated_effects import CorrelationNames, Roles
 from rmm.model.correlations import cholesky_factor, partial_correlations
 from rmm.model.spec import MemberPart
 from rmm.posterior.diagnostics.summary import spread
@@ -215,6 +216,9 @@ def of_new_groups(
             out |= _correlated(draws, part, units, effects, seed)
         elif part.related:
             out |= _related(model, i, draws, units, effects, seed)
+        elif part.in_role:
+            roles = next(r for r in spec.roles if i in r.blocks)
+            out |= _in_role(draws, roles, roles.blocks.index(i), units, effects, seed)
         elif part.random:
             out |= _effect(draws, part.u, part.sigma, units, effects, seed)
         if part.slopes and not part.correlated:
@@ -285,18 +289,43 @@ def _correlated(
     out = {name: values for one in expected for name, values in one.items()}
     if effects != "all" or not len(units.fresh):
         return out
-    why = "an effect of a new unit"
-    sds = [need(draws, sigma, why) for sigma in names.values()]
-    sd = np.column_stack(sds)
-    factor = sd[:, :, None] * cholesky_factor(partial_correlations(need(draws, part.cor, why)))
-    for i, label in enumerate(units.fresh):
-        z = _stream(seed, part.standard, label).standard_normal(sd.shape)
-        u = np.einsum("slk,sk->sl", factor, z)
+    fresh = _of_new_units(draws, part, tuple(names.values()), units.fresh, seed)
+    for i, u in enumerate(fresh):
         place = len(units.known) + i
         if part.random:
             out[part.u][:, place] = u[:, 0]
         out[part.u_slope][:, place] = u[:, int(part.random) :]
     return out
+
+
+def _in_role(
+    draws: Draws, roles: Roles, role: int, units: _Present, effects: str, seed: int
+) -> dict[str, Array]:
+    """As `_effect`, of members in one of their roles.
+
+    A new member has the same random numbers in each role, so that its effects are correlated.
+    """
+    name = roles.effects[role]
+    out = _effect(draws, name, roles.sds[role], units, "known", seed)
+    if effects != "all":
+        return out
+    for i, u in enumerate(_of_new_units(draws, roles, roles.sds, units.fresh, seed)):
+        out[name][:, len(units.known) + i] = u[:, role]
+    return out
+
+
+def _of_new_units(
+    draws: Draws, found: CorrelationNames, sigmas: tuple[str, ...], fresh: Array, seed: int
+) -> Iterator[Array]:
+    """(S, K) correlated effects of each new unit."""
+    if not len(fresh):
+        return
+    why = "an effect of a new unit"
+    sd = np.column_stack([need(draws, sigma, why) for sigma in sigmas])
+    factor = sd[:, :, None] * cholesky_factor(partial_correlations(need(draws, found.cor, why)))
+    for label in fresh:
+        z = _stream(seed, found.standard, label).standard_normal(sd.shape)
+        yield np.einsum("slk,sk->sl", factor, z)
 
 
 def _related(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from rmm.backends.base import Run
 from rmm.design.members.known_covariances import GroupPairs, group_pairs
 from rmm.design.members.memberships import Membership
 from rmm.design.prepare import Model
+from rmm.model.correlated_effects import Roles
 from rmm.model.spec import MemberPart
 from rmm.posterior.diagnostics.summary import spread
 from rmm.posterior.prediction.linear_predictor import (
@@ -38,7 +40,10 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
     section 2), with the weights of each draw; the variance of a random walk grows by a step with
     each membership, and slopes of x count sigma_slope_l1^2 x^2. Correlated intercepts and slopes
     of members are one component, with their covariances: c'Sc in place of sigma_l1^2, c = (1, x).
-    With a known covariance A of the members w'Aw takes the place of sum w^2.
+    With a known covariance A of the members w'Aw takes the place of sum w^2. Where members have
+    correlated effects in two roles (`cor =`), and both roles in one group, twice their covariance
+    times the mean of sum v w, v and w the weights of both roles, is a component of its own, which
+    may be negative.
     Of nesting units: sigma_l3^2. Of
     groups: the family's residual variance on the scale of the linear predictor (gaussian
     sigma_l2^2, logit pi^2/3, weibull pi^2/(6 shape^2), proportional hazards pi^2/6; Nakagawa,
@@ -85,10 +90,12 @@ def variance_draws(model: Model, run: Run) -> dict[str, Array]:
     draws = flat_draws(run, model)
     parts: dict[str, Array] = {}
     squares = _sums_of_squares(model, draws)
+    shared = _shared_roles(model)
     for part, member in zip(model.spec.members, model.design.members, strict=True):
         for one in _components(part, member):
             size = one.size(draws) * squares[one.key]
             parts[one.name] = parts[one.name] + size if one.name in parts else size
+    parts |= {one.name: one.size(draws) * squares[one.name] for one in shared}
     for nest in model.spec.nestings:
         if nest.random:
             sd = need(draws, nest.sigma, "the units' variance")
@@ -177,9 +184,71 @@ def _correlated_components(part: MemberPart, member: Membership) -> list[_Compon
     ]
 
 
+@dataclass(frozen=True)
+class _SharedRoles:
+    """Members' effects in two roles, correlated, that add to the same groups.
+
+    Attributes
+    ----------
+    name : str
+    roles : Roles
+    pair : int
+        Place of their correlation.
+    blocks : tuple of int
+        Places of both blocks in `ModelSpec.members`.
+    first, second : int arrays
+        Memberships of a member in one group, in either block.
+    start : (J + 1,) int array
+        First pair of each group.
+    """
+
+    name: str
+    roles: Roles
+    pair: int
+    blocks: tuple[int, int]
+    first: Array
+    second: Array
+    start: Array
+
+    def size(self, draws: Draws) -> Array:
+        """(S,) twice the covariance of both effects."""
+        why = "the members' variance"
+        own = [self.roles.blocks.index(i) for i in self.blocks]
+        a, b = (need(draws, self.roles.sds[k], why) for k in own)
+        return np.asarray(2 * need(draws, self.roles.cor, why)[:, self.pair] * a * b)
+
+    def sums(self, first: Array, second: Array) -> Array:
+        """(S, J) sums of products of weights, (S, M) of each block."""
+        return group_totals(first[..., self.first] * second[..., self.second], self.start)
+
+
+def _shared_roles(model: Model) -> list[_SharedRoles]:
+    """Pairs of roles that some member has in one group, with weights that are not known as 0."""
+    out, parts = [], model.spec.members
+    for roles in model.spec.roles:
+        for pair, (i, j) in enumerate(itertools.combinations(roles.blocks, 2)):
+            a, b = model.design.members[i], model.design.members[j]
+            own, other = (m.group * a.n_members + m.member for m in (a, b))
+            key, first, second = np.intersect1d(own, other, return_indices=True)
+            known = [np.ones(len(m.member)) if m.weight is None else m.weight for m in (a, b)]
+            kept = known[0][first] * known[1][second] != 0
+            if kept.any():
+                name = f"members{parts[i].suffix}, covariance with members{parts[j].suffix}"
+                group = key[kept] // a.n_members
+                start = np.searchsorted(group, np.arange(model.design.J + 1))
+                out.append(
+                    _SharedRoles(name, roles, pair, (i, j), first[kept], second[kept], start)
+                )
+    return out
+
+
 def _sums_of_squares(model: Model, draws: Draws) -> dict[Any, Array]:
-    """Mean over groups of sum w^2 factor, by `_Component.key`; (S,), (1,) of known weights."""
+    """Mean over groups of sum w^2 factor, by `_Component.key`; (S,), (1,) of known weights.
+
+    And of sums of products of two blocks' weights, by the name of `_SharedRoles`.
+    """
     layout, totals = layout_of(model), weight_totals(model, draws)
+    roles = _shared_roles(model)
     out: dict[Any, list[Array]] = {}
     for rows in chunks(model, layout, draws):
         some, sums = some_draws(draws, rows), some_totals(totals, rows)
@@ -191,4 +260,10 @@ def _sums_of_squares(model: Model, draws: Draws) -> dict[Any, Array]:
                 weight = weights_of(layout, index, part, some, sums)
                 squares = one.sums(weight, member.start)
                 out.setdefault(one.key, []).append(squares.mean(axis=1))
+        for shared in roles:
+            both = [(i, model.spec.members[i]) for i in shared.blocks]
+            if rows.start > 0 and not any(part.estimated for _, part in both):
+                continue
+            products = shared.sums(*(weights_of(layout, i, p, some, sums) for i, p in both))
+            out.setdefault(shared.name, []).append(products.mean(axis=1))
     return {name: np.concatenate(parts) for name, parts in out.items() if parts}

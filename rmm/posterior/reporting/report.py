@@ -117,7 +117,7 @@ def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
         source = f"fit.model.design.members[{i}]"
         sizes = np.diff(member.start)
         low, high = int(sizes.min()), int(sizes.max())
-        count = numbers.count(member.n_members, f"{source}.n_members")
+        count = numbers.count(member.n_present, f"{source}.n_present")
         least = numbers.count(low, f"np.diff({source}.start).min()")
         most = "" if low == high else numbers.count(high, f"np.diff({source}.start).max()")
         each = f"{least} to {most}" if most else least
@@ -269,6 +269,9 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
                 "steps of the members' random walks" if part.walk else "random effects of members"
             )
             return f"The standard deviation of the {what}{_in_block(part.suffix)}"
+    for roles in spec.roles:
+        if vector == roles.cor:
+            return f"The correlation of the members' effects in the roles {element}"
     for nest in spec.nestings:
         if vector == nest.sigma:
             return f"The standard deviation of the random effects of `{nest.block.unit}`"

@@ -58,7 +58,8 @@ def effect_levels(spec: ModelSpec) -> dict[str, str]:
     """
     out: dict[str, str] = {}
     for part in spec.members:
-        if part.correlated or part.related:  # jointly normal, independent of covariates
+        # Jointly normal, independent of covariates.
+        if part.correlated or part.related or part.in_role:
             continue
         if part.random:
             out[part.u] = "membership" if part.walk else "member"

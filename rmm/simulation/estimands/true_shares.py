@@ -9,10 +9,17 @@ import numpy as np
 
 from rmm.errors import unknown_name
 from rmm.simulation.outcomes.outcomes import OUTCOMES
-from rmm.simulation.outcomes.true_predictor import correlated_covariance, term_rows, weights
+from rmm.simulation.outcomes.true_predictor import (
+    correlated_covariance,
+    roles_covariance,
+    term_rows,
+    weights,
+)
 from rmm.simulation.recipe_errors import RecipeError
 
 if TYPE_CHECKING:
+    from rmm.model.correlated_effects import Roles
+    from rmm.model.spec import MemberPart
     from rmm.simulation.data_sets import Drawn, Recipe
     from rmm.simulation.true_model import Truth
 
@@ -43,8 +50,21 @@ def _names(truth: Truth) -> list[str]:
         if part.correlated:  # one component
             continue
         out += [f"members{part.suffix}, slope of {t.label}" for t in part.block.slopes]
+    out += [
+        f"members{first.suffix}, covariance with members{second.suffix}"
+        for _, _, first, second in _role_pairs(truth)
+    ]
     out += [f"nesting units{nest.suffix}" for nest in truth.spec.nestings]
     return [*out, "residual"]
+
+
+def _role_pairs(truth: Truth) -> list[tuple[Roles, int, MemberPart, MemberPart]]:
+    """Pairs of blocks whose effects are correlated (`cor =`), each with its number."""
+    return [
+        (roles, pair, truth.spec.members[i], truth.spec.members[j])
+        for roles in truth.spec.roles
+        for pair, (i, j) in enumerate(itertools.combinations(roles.blocks, 2))
+    ]
 
 
 def _components(drawn: Drawn) -> dict[str, float]:
@@ -65,6 +85,11 @@ def _components(drawn: Drawn) -> dict[str, float]:
             (c @ covariance) * c, 1
         )
         out.append(float(np.add.reduceat(each, m.start[:-1]).mean()))
+    for roles, pair, first, second in _role_pairs(truth):
+        w = [weights(part, truth.parameters, m, drawn.columns) for part in (first, second)]
+        above = np.triu_indices(len(roles.blocks), 1)
+        covariance = roles_covariance(roles, truth.parameters)[above][pair]
+        out.append(2 * covariance * float(np.add.reduceat(w[0] * w[1], m.start[:-1]).mean()))
     return dict(zip(_names(truth), [*out, *variances.values()], strict=True))
 
 

@@ -7,7 +7,7 @@ other groups, is the same function of other arguments.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from rmm.errors import counted
 from rmm.formula.terms import FeatureTerm, Term
 from rmm.formula.weights.weight_function import Column as ColumnNode
 from rmm.formula.weights.weight_function import evaluate, leaf_columns
+from rmm.model.correlated_effects import Roles
 from rmm.model.spec import MemberPart
 from rmm.simulation.covariates.covariates import Column
 from rmm.simulation.covariates.distributions import shaped
@@ -39,10 +40,12 @@ def draw_all_effects(
     spec, b, out = truth.spec, truth.parameters, {}
     for part in spec.members:
         count = memberships.counts["member"]
+        if part.in_role:
+            continue
         if part.random and part.block.autoregressive is not False:
             out[part.u] = _walks(part, truth, memberships, columns, rng)
         elif part.correlated:
-            out |= _correlated_effects(part, b, count, rng)
+            out |= _jointly_normal(*correlated_covariance(part, b), count, rng)
             continue
         elif part.block.covariance is not None:
             matrix = truth.covariances[part.block.covariance]
@@ -53,6 +56,9 @@ def draw_all_effects(
             sd = b[f"{part.sigma_slope}[{term.label}]"]
             name = f"{part.u_slope}[{term.label}]"
             out[name] = draw_effects(name, sd, count, truth, columns, rng)
+    for roles in spec.roles:
+        covariance = roles_covariance(roles, b)
+        out |= _jointly_normal(roles.effects, covariance, memberships.counts["member"], rng)
     for nesting in spec.nestings:
         count = memberships.counts["nesting"]
         out[nesting.u] = draw_effects(nesting.u, b[nesting.sigma], count, truth, columns, rng)
@@ -65,18 +71,28 @@ def correlated_covariance(part: MemberPart, b: Mapping[str, float]) -> tuple[lis
     names = [part.u] * part.random + [f"{part.u_slope}[{t.label}]" for t in part.block.slopes]
     sds = [b[part.sigma]] * part.random
     sds += [b[f"{part.sigma_slope}[{t.label}]"] for t in part.block.slopes]
+    return names, _covariance(part.cor, labels, sds, b)
+
+
+def roles_covariance(roles: Roles, b: Mapping[str, float]) -> Array:
+    """(K, K) covariance matrix of the effects of a member in K roles."""
+    return _covariance(roles.cor, roles.labels, [b[sd] for sd in roles.sds], b)
+
+
+def _covariance(
+    cor: str, labels: Sequence[str], sds: Sequence[float], b: Mapping[str, float]
+) -> Array:
     covariance = np.diag(np.square(sds))
     for i, j in itertools.combinations(range(len(sds)), 2):
-        value = b[f"{part.cor}[{labels[i]}, {labels[j]}]"] * sds[i] * sds[j]
+        value = b[f"{cor}[{labels[i]}, {labels[j]}]"] * sds[i] * sds[j]
         covariance[i, j] = covariance[j, i] = value
-    return names, covariance
+    return covariance
 
 
-def _correlated_effects(
-    part: MemberPart, b: Mapping[str, float], count: int, rng: np.random.Generator
+def _jointly_normal(
+    names: Sequence[str], covariance: Array, count: int, rng: np.random.Generator
 ) -> dict[str, Array]:
     """Jointly normal effects, by the symmetric root of their covariance matrix."""
-    names, covariance = correlated_covariance(part, b)
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     u = rng.standard_normal((count, len(names))) @ root.T

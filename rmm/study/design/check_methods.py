@@ -703,6 +703,8 @@ def _check_reml(
             if block.autoregressive is not False
             else "correlated effects of members (cor = TRUE)"
             if block.correlated
+            else "correlated effects of several mm() terms (cor =)"
+            if block.roles is not None
             else "features with a number to estimate"
             if any(f.parameter is not None for f in block.features)
             else ""

@@ -293,7 +293,7 @@ def _shares(drawn: Drawn) -> Iterator[Said]:
         for name, u in drawn.effects.items()
     }
     total = sum(squares.values())
-    if any(part.correlated for part in truth.spec.members):  # with covariances
+    if truth.spec.correlated:  # with covariances
         every = linear_predictor(truth, m, drawn.columns, drawn.effects)
         total = float(np.mean((every - covariates) ** 2))
     rest = total + own_noise(drawn)

@@ -316,8 +316,9 @@ def source_count(integrand: Integrand) -> int:
     model = integrand.model
     members = [len(weights.group) for weights in model.weights]
     loadings = sum(
-        found.cells * (1 if found.weights is None else members[found.weights])
+        block.count(0 if block.weights is None else members[block.weights])
         for found in model.loadings
+        for block in found.blocks
     )
     return 1 + sum(members) + loadings + model.groups * len(model.features)
 

@@ -24,6 +24,7 @@ from rmm.backends.stan.effects import (
     factor_density,
     factor_name,
     related_lines,
+    role_lines,
     sd_name,
     slope_declaration,
     slope_density,
@@ -58,6 +59,7 @@ from rmm.design.members.memberships import Membership
 from rmm.design.priors.weight_priors import scale_name
 from rmm.families import Parameter
 from rmm.formula.weights.render import stan_definitions
+from rmm.model.correlated_effects import Roles
 from rmm.model.correlations import cholesky_factor
 from rmm.model.spec import CUT, MemberPart, ModelSpec, NestingPart
 
@@ -139,6 +141,10 @@ def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -
         lines.append("vector[J] offset_l2;  // known part of the linear predictor")
     for part in spec.members:
         lines += _member_data(part)
+    lines += [
+        f"int<lower=1> K_pair_l1{roles.suffix};  // number of correlations between roles"
+        for roles in spec.roles
+    ]
     for nest in spec.nestings:
         lines += _nesting_data(nest)
     lines += _lines(spec, chosen, "declared")
@@ -245,13 +251,18 @@ def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
         lines += weight_lines(parameter, forms)
     for part in spec.members:
         lines += [*walk_lines(part), *related_lines(part), *slope_lines(part)]
+    for roles in spec.roles:
+        lines += role_lines(roles, spec.members)
     return lines
 
 
-def _correlated(spec: ModelSpec, name: str) -> MemberPart | None:
-    """The block whose correlated effects or correlations a parameter is."""
-    blocks = [p for p in spec.members if p.correlated and name in (p.u, p.pcor)]
-    return blocks[0] if blocks else None
+def _correlated(spec: ModelSpec, name: str) -> MemberPart | Roles | None:
+    """The block or roles whose correlated effects or correlations a parameter is."""
+    for found in spec.correlated:
+        effects = found.effects if isinstance(found, Roles) else (found.u,)
+        if name in (*effects, found.pcor):
+            return found
+    return None
 
 
 def _declaration(
@@ -261,7 +272,10 @@ def _declaration(
     if block is not None and parameter.role == "correlation":
         return factor_declaration(block)
     if block is not None:
-        return f"vector[{size_name(parameter)}] {raw_name(p)};  // {p} divided by its sd"
+        comment = f"{p} divided by its sd"
+        if isinstance(block, Roles):
+            comment = f"standard normals: see {p}"
+        return f"vector[{size_name(parameter)}] {raw_name(p)};  // {comment}"
     if parameter.role == "effect":
         if len(parameter.dims) == 2:
             correlated = {part.u_slope for part in spec.members if part.correlated}
@@ -355,7 +369,7 @@ def _effect_density(spec: ModelSpec, parameter: Parameter) -> str:
 
 def _generated(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
     lines = _coefficients(spec)
-    lines += [line for part in spec.members for line in correlation_lines(part)]
+    lines += [line for found in spec.correlated for line in correlation_lines(found)]
     if chosen is not None:
         eta = _predictor(spec, chosen)
         lines += _strategy(chosen).generated(spec, chosen, eta)

@@ -194,7 +194,8 @@ def _of_joint_prior(model: Model, statement: Statement) -> str | None:
     if any(name.startswith("tau[") for name in statement.factors):
         return "thresholds have one prior, of sorted draws, so there is no Bayes factor."
     vectors = {name.partition("[")[0] for name in statement.factors}
-    several = {p.cor for p in model.spec.members if len(model.priors.elements.get(p.pcor, ())) > 1}
+    known = model.priors.elements
+    several = {c.cor for c in model.spec.correlated if len(known.get(c.pcor, ())) > 1}
     if vectors & several:
         return "correlations have one prior, that of their matrix, so there is no Bayes factor."
     return None

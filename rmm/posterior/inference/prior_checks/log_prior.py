@@ -53,7 +53,7 @@ def elements(model: Model) -> tuple[Element, ...]:
 def _elements(model: Model) -> Iterator[Element]:
     dims, known = {p.name: p.dims for p in model.spec.sampled}, model.priors.elements
     # The partial correlation of two effects is their correlation.
-    cor = {p.pcor: p.cor for p in model.spec.members if len(known.get(p.pcor, ())) == 1}
+    cor = {c.pcor: c.cor for c in model.spec.correlated if len(known.get(c.pcor, ())) == 1}
     for name, priors in known.items():
         labels = [str(v) for v in model.design.coords[dims[name][0]]] if dims[name] else [""]
         shown = cor.get(name, IN_PROGRAMS.get(name, name))

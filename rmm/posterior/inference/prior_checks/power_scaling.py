@@ -213,7 +213,7 @@ def _to_scale(model: Model, priors: str | Sequence[str] | None) -> tuple[list[st
     known = elements(model)
     why = {"fixed": "fixed value", "uniform": "flat prior: a power does not change it"}
     estimated = {one.label for one in known}
-    cor = {part.cor for part in model.spec.members}  # the priors are those of partial ones
+    cor = {found.cor for found in model.spec.correlated}  # the priors are those of partial ones
     written = [f"{n}[{v}]" for n, own in model.recipe.labels.items() if n not in cor for v in own]
     left_out = {label: why["fixed"] for label in written if label not in estimated}
     left_out |= {one.label: why[one.prior.family] for one in known if one.prior.family in why}
