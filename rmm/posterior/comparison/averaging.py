@@ -53,6 +53,7 @@ class AverageFit:
         kind: str = "mean",
         *,
         effects: str = "all",
+        new: Any = False,
         draws: bool = False,
         seed: int | None = None,
     ) -> Any:
@@ -60,7 +61,7 @@ class AverageFit:
 
         Parameters
         ----------
-        newdata, kind, effects, draws, seed
+        newdata, kind, effects, new, draws, seed
             As for `rmm.Fit.predict`.
 
         Returns
@@ -69,7 +70,7 @@ class AverageFit:
             One row per group (or per group and level), as of a fit; with `draws` an array
             (draw, group) whose coordinate ``model`` says whose draw it is.
         """
-        return self._mixed("predict", draws, newdata, kind, effects=effects, seed=seed)
+        return self._mixed("predict", draws, newdata, kind, effects=effects, new=new, seed=seed)
 
     def estimand(self, *arguments: Any, draws: bool = False, **named: Any) -> Any:
         """An estimand of the mixture.
