@@ -142,9 +142,8 @@ def run_new(options: argparse.Namespace) -> int:
     except Exception:
         path.unlink()
         raise
-    print(
-        f"{path} was written, and it is valid. Edit it as you like. Then:\n{_next_steps(path, study.replications)}"
-    )
+    print(f"{path} was written, and it is valid. Edit it as you like. Then:")
+    print(_next_steps(path, study.replications))
     return 0
 
 
