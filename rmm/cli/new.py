@@ -13,7 +13,7 @@ from shlex import quote
 from typing import Any
 
 from rmm.cli.common import command
-from rmm.errors import StudyError, how_to_install
+from rmm.errors import StudyError, counted, how_to_install
 
 EXAMPLES = """\
 examples:
@@ -155,7 +155,9 @@ def _next_steps(path: Path, number: int) -> str:
         steps[f"rmm study run {name} --cores 2 --size smoke"] = (
             f"a trial, {_FEW} data sets per scenario"
         )
-    steps[f"rmm study run {name} --cores 2"] = f"the study, {number:,} data sets per scenario"
+    steps[f"rmm study run {name} --cores 2"] = (
+        f"the study, {counted(number, 'data set')} per scenario"
+    )
     width = max(map(len, steps))
     return "\n".join(f"    {step.ljust(width)}  # {what}" for step, what in steps.items())
 

@@ -18,7 +18,7 @@ import pandas as pd
 import xarray
 
 from rmm.arguments import readable, readable_methods
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.posterior.comparison.bayes_factors import bayes_factor
 from rmm.posterior.comparison.compare import compare
 from rmm.posterior.fit import Fit
@@ -123,7 +123,7 @@ class AverageFit:
         return f"<p>{escape(self._headline())}</p>{table}"
 
     def _headline(self) -> str:
-        return f"Average of {len(self.fits)} fits, weights by {self.by}"
+        return f"Average of {counted(len(self.fits), 'fit')}, weights by {self.by}"
 
 
 def mixture(parts: Mapping[Any, xarray.DataArray], kind: str, draws: bool) -> Any:

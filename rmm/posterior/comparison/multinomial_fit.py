@@ -422,7 +422,7 @@ class MultinomialFit:
         units = [counted(base.design.J, "group")]
         units += [counted(m.n_members, "member") for m in base.design.members]
         found = self._diagnostics
-        kept = f"{settings.chains} chains x {settings.draws} draws"
+        kept = f"{counted(settings.chains, 'chain')} x {settings.draws} draws"
         if found.pareto_k is not None:
             kept = f"{settings.chains * settings.draws} draws"
         state = "converged" if found.converged else "NOT CONVERGED"

@@ -425,7 +425,7 @@ class PooledFit:
         return f"<p>{formula}<br>{escape(self._headline())}</p>{table}"
 
     def _headline(self) -> str:
-        return f"{len(self.fits)} fits of imputed tables, pooled; {self.fits[0].backend}"
+        return f"{counted(len(self.fits), 'fit')} of imputed tables, pooled; {self.fits[0].backend}"
 
 
 def _enough(missing: float) -> int:

@@ -149,7 +149,8 @@ def _level_kept(
 def _possible(judged: dict[str, list[Judged]], methods: Sequence[str]) -> str:
     """The rate that the data sets leave possible: nothing was found is not nothing is there."""
     worst = max((one for m in methods for one in judged[m]), key=lambda one: one.high)
-    return f"with {worst.n:,} data sets, up to {percent(worst.high, worst.n)} is possible"
+    possible = percent(worst.high, worst.n)
+    return f"with {counted(worst.n, 'data set')}, up to {possible} is possible"
 
 
 def _range(judged: dict[str, list[Judged]], methods: Sequence[str]) -> str:
@@ -285,13 +286,23 @@ def _closed_forms(question: Question) -> list[str]:
     distances = [abs(float(r["difference"].replace(MINUS, "-"))) for r in rows]
     far = sum(bool(r["far"]) for r in rows)
     if not far:
+        agree, largest = (
+            ("The simulated value agrees", "difference")
+            if len(rows) == 1
+            else (f"All {len(rows)} simulated values agree", "largest difference")
+        )
         return [
-            f"All {len(rows)} simulated values agree with what is known: the largest difference is "
+            f"{agree} with what is known: the {largest} is {max(distances):.1f} Monte Carlo "
+            "standard errors."
+        ]
+    if len(rows) == 1:
+        return [
+            "The simulated value differs from what is known by "
             f"{max(distances):.1f} Monte Carlo standard errors."
         ]
     return [
-        f"{far} of {len(rows)} simulated values differ from what is known by more than 3 Monte "
-        f"Carlo standard errors, the farthest by {max(distances):.1f}."
+        f"{far} of {len(rows)} simulated values {'differs' if far == 1 else 'differ'} from what is "
+        f"known by more than 3 Monte Carlo standard errors, the farthest by {max(distances):.1f}."
     ]
 
 
@@ -384,11 +395,8 @@ def _weights(question: Question) -> list[tuple[str, str]]:
             for r in question.values("contraction", estimand)
             if r["method"] == method and float(r["value"]) < _MOSTLY_PRIOR
         ]
-        note = (
-            f" In {len(prior)} of {len(rows)} scenarios it was little more than the prior."
-            if prior
-            else ""
-        )
+        where = "" if len(rows) == 1 else f" in {len(prior)} of {len(rows)} scenarios"
+        note = f" It was little more than the prior{where}." if prior else ""
         name = question.labels.parameter(estimand.parameter)
         return [
             (

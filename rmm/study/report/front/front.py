@@ -88,8 +88,8 @@ def _masthead(results: Results) -> str:
     most = int(fits.groupby(["scenario", "method"])["replication"].nunique().max())
     parts = [
         "Simulation study",
-        f"{counted(len(results.scenarios), 'scenario')} × up to {most:,} data sets",
-        f"{len(fits):,} fits",
+        f"{counted(len(results.scenarios), 'scenario')} × up to {counted(most, 'data set')}",
+        f"{counted(len(fits), 'fit')}",
     ]
     seconds = float(fits["seconds"].sum())
     if seconds > 0:
