@@ -234,15 +234,17 @@ def _recovered(
     parts = []
     size = max((abs(o.value) for m in methods for o in biases.get(m, []) if _judged(o)), default=-1)
     if size >= 0:
-        parts.append(f"was off by at most {size:.2g} of its standard deviations")
+        unit = "standard deviation" if fixed(size, 2) == "1.00" else "standard deviations"
+        parts.append(f"was off by at most {fixed(size, 2)} {unit} on average")
     rates = sorted(
         (o for m in methods for o in covers.get(m, []) if _judged(o)), key=lambda o: o.value
     )
     if rates:
+        few = "only " if all(o.verdict is Verdict.LOW for o in rates) else ""
         level = 100 * (1 - question.estimand.alpha[0])
         parts.append(
-            f"its {level:g}% intervals held the true value in {_span(rates[0], rates[-1])} of data "
-            "sets"
+            f"its {level:g}% intervals held the true value in {few}{_span(rates[0], rates[-1])} of "
+            "data sets"
         )
     return _sentence(f"by {_lower(question.named(methods))}, {what} " + "; ".join(parts))
 
