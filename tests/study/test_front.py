@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from rmm.study.measures.score_cells import score_estimates
 from rmm.study.planning.preregistration import PLACEHOLDER
 from rmm.study.report import read_results, write_report
 from rmm.study.report.data.labels import Labels
-from rmm.study.report.front.answer import answer, reasons
+from rmm.study.report.front.answer import _size_words, answer, reasons
 from rmm.study.report.front.cautions import cautions
 from rmm.study.report.front.dot_figure import dot_figure
 from rmm.study.report.front.front import front
@@ -602,6 +603,22 @@ def test_power_says_how_many_groups_are_needed(tmp_path: Path) -> None:
     assert table.groups[0] == ("False positives for b_w[b1], %", 4)
     (lowest,) = (c for c in table.columns if c.group == "Power, %")
     assert lowest.cells[0].text.removesuffix("*") == f"{100 * round(rate(0.5, 50) * 500) / 500:.1f}"
+
+
+def test_the_sizes_of_many_curves_are_a_range(tmp_path: Path) -> None:
+    """One short sentence: the figure has the others."""
+    question = a_power_study(tmp_path / "study", lambda effect, groups: 0.5)
+    sizes = {0.3: 284.4, 0.4: 1112.0, 0.5: 112.0, 0.6: 257.0}
+    curves: Any = [
+        SimpleNamespace(
+            method="mmmm", setting={"effect": effect}, size=lambda _, v=v: SimpleNamespace(value=v)
+        )
+        for effect, v in sizes.items()
+    ]
+    assert _size_words(question, curves, 0.8, "groups") == (
+        "80% power needed from about 112 groups (mmmm, effect 0.5) to about 1,112 (mmmm, effect "
+        "0.4)"
+    )
 
 
 def test_power_that_is_not_reached_is_said(tmp_path: Path) -> None:

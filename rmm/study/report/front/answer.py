@@ -169,11 +169,10 @@ def _power(question: Question) -> list[str]:
     curves = [c for c in curves if c.method in question.methods]
     if power is None or not curves:
         return _recovery(question)
-    said = [_size_words(question, curve, power.target, power.size) for curve in curves]
-    found = [words for words in said if words]
+    found = [curve for curve in curves if _has_size(curve, power.target)]
     level = _null_effect(question)[:1] if question.null_scenarios(question.estimand) else []
     if found:
-        return [_sentence("; ".join(found[:3])), *level]
+        return [_sentence(_size_words(question, found, power.target, power.size)), *level]
     points = [p for c in curves for p in c.points if p.n]
     if max((p.n for p in points), default=0) < JUDGED:
         return [_too_few(question, max((p.n for p in points), default=0))]
@@ -188,19 +187,41 @@ def _power(question: Question) -> list[str]:
     ]
 
 
-def _size_words(question: Question, curve: PowerCurve, target: float, name: str) -> str:
+def _has_size(curve: PowerCurve, target: float) -> bool:
+    """Whether the size for a power is known, and among those that were studied."""
     size = curve.size(target)
     first, last = size.studied
-    if curve.curve is None or not curve.curve.trusted or not first <= size.value <= last:
-        return ""
-    low, high = (max(first, size.low), min(size.high, last))
-    where = ", ".join(question.labels.level(f, v) for f, v in curve.setting.items())
-    return (
-        f"{question.labels.method(curve.method)} needed about {size.value:,.0f} {readable(name)} "
-        f"for {100 * target:g}% power (95% interval {low:,.0f} to {high:,.0f})"
-        + f" with {where}"
-        * bool(where)
+    return curve.curve is not None and curve.curve.trusted and first <= size.value <= last
+
+
+def _size_words(question: Question, curves: Sequence[PowerCurve], target: float, name: str) -> str:
+    """The size of each of two curves, with its interval; of more, the smallest and the largest."""
+    what, power = readable(name), f"{100 * target:g}% power"
+
+    def where(curve: PowerCurve) -> str:
+        return ", ".join(question.labels.level(f, v) for f, v in curve.setting.items())
+
+    if len(curves) <= _EACH:
+        return "; ".join(
+            f"{question.labels.method(c.method)} needed about {c.size(target).value:,.0f} {what} "
+            f"for {power} ({_size_interval(c, target)})" + f" with {where(c)}" * bool(where(c))
+            for c in curves
+        )
+    ordered = sorted(curves, key=lambda curve: curve.size(target).value)
+    (least, one), (most, other) = (
+        (
+            f"{c.size(target).value:,.0f}",
+            ", ".join(filter(None, (question.labels.method(c.method), where(c)))),
+        )
+        for c in (ordered[0], ordered[-1])
     )
+    return f"{power} needed from about {least} {what} ({one}) to about {most} ({other})"
+
+
+def _size_interval(curve: PowerCurve, target: float) -> str:
+    size = curve.size(target)
+    first, last = size.studied
+    return f"95% interval {max(first, size.low):,.0f} to {min(size.high, last):,.0f}"
 
 
 def _recovery(question: Question) -> list[str]:
@@ -255,6 +276,8 @@ def _lower(words: str) -> str:
     return f"{words[0].lower()}{words[1:]}" if first in _OURS else words
 
 
+#: Curves whose sizes have a sentence each.
+_EACH = 2
 _OURS = ("All", "Multiple-membership", "Regressions")
 _STARTS = ("with", "by", "no", "in")
 
