@@ -17,8 +17,8 @@ from rmm.tables.read import Array
 #: Warnings point to the line that called the package.
 _PACKAGE = str(Path(__file__).parents[2])
 _SHOWN = 5
-#: Pairs of a new and a known id that are compared letter by letter: about a second.
-_MOST_COMPARED = 100_000
+#: Pairs of a new and a known id that are compared letter by letter: a second or less.
+_MOST_COMPARED = 20_000
 _DRAWN = {
     "all": "is drawn from the distribution of these effects",
     "known": "is 0, its expected value",
