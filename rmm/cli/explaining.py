@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rmm.cli.common import plain
 from rmm.cli.run_command import find_study_file
 from rmm.cli.score_options import add_table_options, arguments_of, given_table_options
-from rmm.errors import StudyError
+from rmm.errors import StudyError, counted
 from rmm.tables.printed_table import table_lines
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _share_lines(found: pd.DataFrame, estimand: str) -> Iterator[str]:
     for (measure, alpha), rows in found.groupby(["measure", "alpha"], sort=False, dropna=False):
         level = "" if alpha != alpha else f", alpha {alpha:g}"
         yield (
-            f"{measure}{level} of {estimand}, {int(rows['scenarios'].max()):,} scenarios: share of "
-            "the variance, %"
+            f"{measure}{level} of {estimand}, "
+            f"{counted(int(rows['scenarios'].max()), 'scenario')}: share of the variance, %"
         )
         methods = list(dict.fromkeys(rows["method"]))
         lines = [["", "df", *map(str, methods)]]
@@ -231,7 +231,7 @@ def _surface_lines(
     levels = "".join(f", {name} = {level}" for name, level in facts["levels"].items())
     yield (
         f"{facts['measure']}, {facts['method']}{levels}: {degree} surface of "
-        f"{facts['scenarios']:,} scenarios" + f", lack of fit p {p}" * bool(p)
+        f"{counted(facts['scenarios'], 'scenario')}" + f", lack of fit p {p}" * bool(p)
     )
     if facts["inflation"] > 1:
         yield (

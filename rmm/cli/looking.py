@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rmm.cli.common import plain
-from rmm.errors import StudyError
+from rmm.errors import StudyError, counted
 from rmm.tables.printed_table import table_lines
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run_look(study: Study, options: argparse.Namespace) -> int:
     shown = {fact.scenario for fact in found.facts}
     labels = {s.id: _label(s.factors) or s.id for s in study.scenarios if s.id in shown}
     count = f"{len(labels):,} scenario{'s' * (len(labels) > 1)}"
-    print(f"{study.name}: {count}, {options.draws:,} data sets each")
+    print(f"{study.name}: {count}, {counted(options.draws, 'data set')} each")
     print("\n".join(_table(found, labels)))
     print("\n".join(_marked(found, labels)))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -12,12 +13,12 @@ from shlex import quote
 from typing import Any
 
 from rmm.cli.common import command
-from rmm.errors import StudyError, how_to_install
+from rmm.errors import StudyError, counted, how_to_install
 
 EXAMPLES = """\
 examples:
   rmm study new mine.yaml            # without options: the command asks for each value
-  rmm study new mine.yaml --groups 200 --members 50 --size 3 --effect 0.3 --replications 1000
+  rmm study new mine.yaml --groups 200 --members 50 --size 3 --effect 0.3 --replications 2000
   rmm study new mine.yaml --data coalitions.csv --member party --group government
   rmm study new mine.yaml --family binomial --backend stan
 The file has a comment for every key. The command asks for values if you give no options and run it
@@ -30,7 +31,9 @@ DEFAULTS: dict[str, Any] = {
     "family": "gaussian",
     "backend": "laplace",
     "effect": 0.5,
-    "replications": 100,
+    # Monte Carlo error of a coverage of 95%, or a test at 5%: .007. With 100 it is .022, too much
+    # to tell a good method from a bad one.
+    "replications": 1000,
     "seed": 1,
     "groups": 100,
     "members": 40,
@@ -54,7 +57,7 @@ _OUTCOMES = {
     "weibull": ("Surv(time, event)", "shape: 1.5\t# above 1: the hazard increases with time"),
 }
 _THERE = "{path}: this file exists already. Give another name."
-_CONFIRMED = 20  # data sets of each scenario
+_FEW = 20  # data sets of each scenario, of a trial and of the engine that confirms
 
 
 def add_new(commands: Any) -> None:
@@ -135,16 +138,28 @@ def run_new(options: argparse.Namespace) -> int:
     except FileExistsError:
         raise StudyError(_THERE.format(path=path)) from None
     try:
-        load_study(path)
+        study = load_study(path)
     except Exception:
         path.unlink()
         raise
-    print(
-        f"{path} was written, and it is valid. Edit it as you like. Then:\n"
-        f"    rmm study check {quote(str(path))}\n"
-        f"    rmm study run {quote(str(path))} --cores 2"
-    )
+    print(f"{path} was written, and it is valid. Edit it as you like. Then:")
+    print(_next_steps(path, study.replications))
     return 0
+
+
+def _next_steps(path: Path, number: int) -> str:
+    """Commands for the new file, with comments below each other."""
+    name = quote(str(path))
+    steps = {f"rmm study check {name}": "count the fits"}
+    if number > _FEW:
+        steps[f"rmm study run {name} --cores 2 --size smoke"] = (
+            f"a trial, {_FEW} data sets per scenario"
+        )
+    steps[f"rmm study run {name} --cores 2"] = (
+        f"the study, {counted(number, 'data set')} per scenario"
+    )
+    width = max(map(len, steps))
+    return "\n".join(f"    {step.ljust(width)}  # {what}" for step, what in steps.items())
 
 
 def text(options: argparse.Namespace) -> str:
@@ -172,7 +187,8 @@ def text(options: argparse.Namespace) -> str:
         outcome=outcome,
         own=own,
         confirming=_confirming(options),
-        few=min(_CONFIRMED, options.replications),
+        few=min(_FEW, options.replications),
+        points=f"{100 * math.sqrt(0.05 * 0.95 / max(options.replications, 1)):.1f}",
     )
     return _with_comments(filled)
 

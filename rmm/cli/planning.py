@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmm.cli.common import plain
-from rmm.errors import StudyError
+from rmm.errors import StudyError, counted
 from rmm.tables.printed_table import table_lines
 
 if TYPE_CHECKING:
@@ -255,8 +255,8 @@ def _plan_lines(
     else:
         more = "enough" if study.replications >= number else "too few"
         lines += [
-            f"Recommended: {number:,} replications per scenario, including a margin for the "
-            f"uncertainty of the pilot. The study file has {study.replications:,}: {more}."
+            f"Recommended: {counted(number, 'replication')} per scenario, including a margin for "
+            f"the uncertainty of the pilot. The study file has {study.replications:,}: {more}."
         ]
     lines += _missing_lines(study, found)
     lines += _scenario_lines(facts, study)
@@ -314,7 +314,9 @@ def _scenario_lines(facts: dict[str, Any], study: Study) -> list[str]:
     lines = ["", "Replications that each scenario needs, by its hardest target:"]
     lines += table_lines(rows, "llrl")
     if len(each) > _MOST_SCENARIOS:
-        lines += [f"    and {len(each) - _MOST_SCENARIOS:,} more scenarios (all with --json)"]
+        lines += [
+            f"    and {counted(len(each) - _MOST_SCENARIOS, 'more scenario')} (all with --json)"
+        ]
     same, apart = (facts[name] for name in ("methods", "methods_by_scenario"))
     if all(one["pilot_fits"] for one in same) and facts["recommended"] is not None:
         fits, hours = (
@@ -322,8 +324,9 @@ def _scenario_lines(facts: dict[str, Any], study: Study) -> list[str]:
             for name in ("fits", "hours")
         )
         lines += [
-            f"With these numbers: {fits[0]:,} fits, {words(3600 * hours[0])}; with the largest "
-            f"number in every scenario: {fits[1]:,} fits, {words(3600 * hours[1])}."
+            f"With these numbers: {counted(fits[0], 'fit')}, {words(3600 * hours[0])}; with the "
+            f"largest number in every scenario: {counted(fits[1], 'fit')}, "
+            f"{words(3600 * hours[1])}."
         ]
     if study.stopping is None:
         lines += ["To run them so, give the targets under `stopping` in the study file."]

@@ -241,10 +241,12 @@ def check_profile(words: Sequence[str]) -> None:
     executor = _value_of(words, "--executor", "-e")
     profile = _value_of(words, "--workflow-profile")
     if profile is not None and profile != "none":
-        file = Path(profile) / "config.yaml"
-        if not file.is_file():
+        # As Snakemake does: a path, or the name of a folder in profiles/.
+        files = [Path(profile) / "config.yaml", Path("profiles") / profile / "config.yaml"]
+        file = next((f for f in files if f.is_file()), None)
+        if file is None:
             raise StudyError(
-                f"The profile {profile} does not exist here: there is no file {file}. "
+                f"The profile {profile} does not exist here: there is no file {files[0]}. "
                 "`rmm study init FOLDER` makes a folder with the profiles profiles/default and "
                 "profiles/slurm."
             )

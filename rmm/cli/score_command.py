@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmm.cli.common import in_options, plain
 from rmm.cli.score_options import ARGUMENTS, add_table_options, arguments_of, command_again
-from rmm.errors import StudyError
+from rmm.errors import StudyError, counted
 from rmm.tables.printed_table import table_lines
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _print_scores(found: pd.DataFrame, policy: str) -> None:
     blocks = found[~of_fits].groupby([*factors, "parameter"], sort=False)
     for number, (key, block) in enumerate(blocks):
         if number == _MOST_BLOCKS:
-            print(f"and {len(blocks) - number:,} more scenarios and parameters (all with --out)")
+            print(f"and {counted(len(blocks) - number, 'more table')} (all with --out)")
             break
         print(_heading(factors, key, found))
         print(*_block_lines(block), "", sep="\n")

@@ -424,18 +424,21 @@ def run_check(options: argparse.Namespace) -> int:
         print(json.dumps(plain(facts), indent=2))
         return 0
     print(f"{options.file} is valid.")
-    print(f"{len(study.scenarios)} scenarios:")
+    print(f"{counted(len(study.scenarios), 'scenario')}:")
     for scenario in study.scenarios:
         levels = ", ".join(f"{k} = {v}" for k, v in scenario.factors.items())
         print(f"    {scenario.id}  {levels}")
     most = "At most " * (study.stopping is not None)
-    print(f"{most}{sum(fits.values()):,} fits in {len(jobs):,} batches:")
+    print(
+        f"{most}{counted(sum(fits.values()), 'fit')} in {counted(len(jobs), 'batch', 'batches')}:"
+    )
     for method, number in fits.items():
         print(f"    {method}: {number:,}")
     if study.stopping is not None:
         print(
             f"A scenario stops when it has reached its targets. This is checked at "
-            f"{study.stopping.minimum:,} replications, and then every {study.stopping.step:,}."
+            f"{counted(study.stopping.minimum, 'replication')}, and then every "
+            f"{study.stopping.step:,}."
         )
     for note in notes:
         print(f"Note. {note}")
@@ -475,7 +478,8 @@ def _check_against(study: Study, folder: Path, as_json: bool) -> int:
     verb = "match" if found.belongs else "do NOT match"
     print(
         f"The results in {folder} {verb} {study.file}. They have {found.fits:,} of the "
-        f"{found.asked:,} fits of this study, in {found.batches:,} batches."
+        f"{counted(found.asked, 'fit')} of this study, in "
+        f"{counted(found.batches, 'batch', 'batches')}."
     )
     for reason in found.refused:
         print(reason)
@@ -497,7 +501,8 @@ def run_preregister(options: argparse.Namespace) -> int:
     text = protocol(study, finished)
     if finished:
         print(
-            f"{finished:,} fits of this study have been run; the protocol says so.", file=sys.stderr
+            f"This study has results already: {counted(finished, 'fit')}. The protocol says so.",
+            file=sys.stderr,
         )
     if missing := unanswered(study):
         keys = ", ".join(f"preregistration.{key}" for key in missing)
@@ -597,9 +602,11 @@ def _print_status(facts: dict[str, Any], folder: Path) -> None:
         f"{n:,} {s.replace('_', ' ')}" for s, n in facts["fits_by_status"].items()
     )
     print(f"{facts['study']} in {folder.resolve()}")
-    print(f"    done:    {done:,} of {done + missing:,} fits{f' ({by_status})' * bool(done)}")
+    print(
+        f"    done:    {done:,} of {counted(done + missing, 'fit')}{f' ({by_status})' * bool(done)}"
+    )
     until = " until the next check of the targets" * ("stopping" in facts)
-    print(f"    missing: {missing:,} fits{until}")
+    print(f"    missing: {counted(missing, 'fit')}{until}")
     for method, number in facts["missing_by_method"].items():
         left = facts["seconds_left"][method]
         words = "not timed yet" if left is None else f"{progress.words(left)} on one core"
@@ -776,7 +783,8 @@ def run_replay(options: argparse.Namespace) -> int:
     planned = [study.replications_of(s, method) for s in study.scenarios if s.id == scenario]
     if planned and options.replication > planned[0]:
         print(
-            f"The study plans only {planned[0]:,} replications of {method.name} in {scenario}. "
+            f"The study plans only {counted(planned[0], 'replication')} of {method.name} in "
+            f"{scenario}. "
             f"Replication {options.replication:,} is run anyway.",
             file=sys.stderr,
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.model.spec import MemberPart
 from rmm.tables.read import Array, first_varying
 
@@ -76,8 +76,9 @@ def check_rank(labels: list[str], columns: Array, strata: Array | None = None) -
     left = np.abs(np.diag(np.linalg.qr(scaled, mode="r")))
     if len(left) < len(labels):
         raise DataError(
-            f"The model has {len(labels)} coefficients, but only {len(columns)} groups. Drop "
-            f"predictors. The coefficients are: {', '.join(labels[:8])} ..."
+            f"The model has {counted(len(labels), 'coefficient')}, but only "
+            f"{counted(len(columns), 'group')}. Drop predictors. The coefficients are: "
+            f"{', '.join(labels[:8])} ..."
         )
     limit = np.maximum(_RELATIVE, np.maximum.accumulate(precision))
     within = np.flatnonzero((left < limit) | (lengths == 0))

@@ -21,7 +21,7 @@ from rmm.design.members.memberships import FittedBlock, Membership
 from rmm.design.members.random_walks import find_last_effects
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members, Units
-from rmm.errors import DataError, quoted
+from rmm.errors import DataError, did_you_mean, quoted
 from rmm.model.spec import MemberPart, ModelSpec, NestingPart
 from rmm.tables.read import Array
 
@@ -126,8 +126,8 @@ class DesignRecipe:
         members = [u.recode(m) for u, m in zip(self.members, grouped.members, strict=True)]
         nestings = [u.recode(n) for u, n in zip(self.nestings, grouped.nestings, strict=True)]
         new_units = tuple(added for _, added in nestings)
-        for nest, added in zip(spec.nestings, new_units, strict=True):
-            _refuse_new_fixed(nest, added)
+        for nest, added, codes in zip(spec.nestings, new_units, self.nestings, strict=True):
+            _refuse_new_fixed(nest, added, codes.labels)
         recoded = replace(
             grouped,
             members=tuple(found for found, _ in members),
@@ -138,12 +138,14 @@ class DesignRecipe:
         return NewRows(recoded, design, tuple(added for _, added in members), new_units)
 
 
-def _refuse_new_fixed(nest: NestingPart, labels: Array) -> None:
+def _refuse_new_fixed(nest: NestingPart, labels: Array, known: Array) -> None:
     if not nest.random and len(labels):
+        texts = (label for label in known if isinstance(label, str))
+        meant = did_you_mean(labels[0], texts, quote="'") if isinstance(labels[0], str) else ""
         raise DataError(
             f"The nesting unit {quoted(labels[0])} (column `{nest.block.unit}`) was not in the "
-            "data of the fit. The nesting units have fixed effects, which are not known for new "
-            "units. To predict new units, use random effects: write hm(id = "
+            f"data of the fit.{meant} The nesting units have fixed effects, which are not known "
+            "for new units. To predict new units, use random effects: write hm(id = "
             f'{nest.block.unit}, type = "RE") in the formula and fit again.'
         )
 

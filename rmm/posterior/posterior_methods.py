@@ -90,6 +90,7 @@ class AfterFit:
         kind: str = "mean",
         *,
         effects: str = "all",
+        new: Any = False,
         draws: bool = False,
         seed: int | None = None,
     ) -> Any:
@@ -115,6 +116,10 @@ class AfterFit:
             the same for a member in all its groups; ``"known"``: effects of new ones are 0;
             ``"none"``: all member and nesting effects are 0. With a known covariance of the members
             (`cov =`) new members have the distribution, or expectation, given those of the fit.
+        new : bool, id or list of ids
+            Members and nesting units of `newdata` that may be new: True for all. Other ids that
+            the fit does not have are predicted as new, too, with a warning that lists them: they
+            may be misspelt.
         draws : bool
             Whether to give all draws.
         seed : int, optional
@@ -130,9 +135,15 @@ class AfterFit:
         Raises
         ------
         DataError
-            For columns, levels or units that the fit does not know.
+            For columns, levels or units with fixed effects that the fit does not know, and ids in
+            `new` that it knows.
         BackendError
             If the fit did not keep effects that are needed (monitor="structural").
+
+        Warns
+        -----
+        SpecificationWarning
+            For members and nesting units that the fit does not know, and that are not in `new`.
 
         Examples
         --------
@@ -149,7 +160,9 @@ class AfterFit:
         """
         chosen = self._seed(seed)
         totals = None if newdata is None else self._weight_totals
-        labels, values = predict(self.model, self.run, newdata, kind, effects, chosen, totals)
+        labels, values = predict(
+            self.model, self.run, newdata, kind, effects, chosen, totals, expected=new
+        )
         if kind == "probability":
             levels = level_labels(self.model)
             if not draws:

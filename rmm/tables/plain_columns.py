@@ -14,6 +14,8 @@ import pyarrow
 
 from rmm.errors import DataError, counted
 
+#: R's missing whole number, which becomes a value where a table comes from R without NumPy.
+_MISSING_IN_R = -(2**31)
 _EXACT = 2.0**53  # from here on floats skip whole numbers
 _ID_TYPES = "text, bytes, whole numbers, numbers, true and false, dates, periods or intervals"
 #: Types of which one alone may be in an id column that pandas holds as Python objects.
@@ -54,17 +56,30 @@ def simplify_columns(
     Raises
     ------
     DataError
-        For ids of other types, of several types in one column, or that numbers cannot hold.
+        For ids of other types, of several types in one column, or that numbers cannot hold, and
+        for R's missing whole number.
     """
     out = frame.copy(deep=False)
     for name in used:
         if name in frame.columns:
             given = frame[name]
             column = _simplify(given)
+            _refuse_missing_of_r(name, column)
             column = _as_ids(column) if name in ids else _as_numbers(column)
             if column is not given:
                 out[name] = column
     return out
+
+
+def _refuse_missing_of_r(name: str, column: pd.Series) -> None:
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind == "i":
+        count = int((column == _MISSING_IN_R).sum())
+        if count:
+            raise DataError(
+                f"Column `{name}` contains {_MISSING_IN_R} ({counted(count, 'row')}), which is how "
+                "R stores a missing whole number. Replace it by a missing value. In R, convert the "
+                'column with as.numeric(), or pass a file of write.csv(..., na = "").'
+            )
 
 
 def _simplify(column: pd.Series) -> pd.Series:

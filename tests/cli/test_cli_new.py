@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,35 @@ def test_a_new_study_is_in_order(
     ]
     assert confirming[0]["replications"] < content["replications"]
     assert f"rmm study check {path}" in capsys.readouterr().out
+
+
+def test_a_new_study_is_one_to_publish_with_a_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A true coverage of 95% and a test at 5% are known to .007: a band of .036 to .064."""
+    path = tmp_path / "a study.yaml"
+    assert main(["study", "new", str(path)]) == 0
+    full, trial = load_study(path), load_study(path, size="smoke")
+    assert (full.replications, trial.replications) == (1000, 20)
+    assert "Monte Carlo error of 95% coverage: 0.7 points" in path.read_text()
+    shown = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split("#")[1].strip() for line in shown] == [
+        "count the fits",
+        "a trial, 20 data sets per scenario",
+        "the study, 1,000 data sets per scenario",
+    ]
+    commands = [shlex.split(line.split("#")[0]) for line in shown]
+    assert commands[1] == [
+        "rmm", "study", "run", str(path), "--cores", "2", "--size", "smoke"
+    ]  # fmt: skip
+    assert len({line.index("#") for line in shown}) == 1
+
+
+def test_a_small_study_needs_no_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    assert main(["study", "new", str(path), "--replications", "20"]) == 0
+    assert "smoke" not in capsys.readouterr().out
+    assert load_study(path, size="smoke").replications == 20
 
 
 def test_a_new_study_of_a_table(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -262,9 +263,9 @@ def test_the_next_steps_of_a_new_study_work_where_it_was_written(
 ) -> None:
     assert main(["study", "new", "my study.yaml", "--replications", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:] == [
-        "    rmm study check 'my study.yaml'",
-        "    rmm study run 'my study.yaml' --cores 2",
+    assert [shlex.split(line, comments=True) for line in lines[1:]] == [
+        ["rmm", "study", "check", "my study.yaml"],
+        ["rmm", "study", "run", "my study.yaml", "--cores", "2"],
     ]
     assert main(["study", "check", "my study.yaml"]) == 0
 

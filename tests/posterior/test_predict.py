@@ -351,7 +351,7 @@ ODD_NEW = {
     "groups of one": lambda t: t.drop_duplicates("g"),
     "a constant predictor": lambda t: t.assign(z=0.0, x=1.0),
     "groups that are alike": lambda t: pd.concat([t[t["g"] == 0].assign(g=i) for i in range(15)]),
-    "new members": lambda t: t.assign(m=t["m"] + 50),
+    "new members": lambda t: t.assign(m=t["m"] + 50, c=t["c"] + 50),
     "a covariate that varies in its unit": lambda t: t.assign(v=t["z"]),
     "columns named like the member": lambda t: t.drop_duplicates("g").assign(m1=1, m2=2),
 }
@@ -362,7 +362,7 @@ def test_new_data_are_not_checked_like_those_of_a_fit(name: str, pairs: pd.DataF
     fit = faked("y ~ z + mm(id(m, g), vars(x), RE=TRUE) + hm(id=c, vars=vars(v))", pairs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        predicted = fit.predict(ODD_NEW[name](pairs))
+        predicted = fit.predict(ODD_NEW[name](pairs), new=True)
     assert np.isfinite(predicted["mean"]).all()
 
 

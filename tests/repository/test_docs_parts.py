@@ -93,3 +93,107 @@ def test_the_session_in_r_prints_the_table_of_the_page(tmp_path: Path) -> None:
     for name, values in shown.items():
         line = next(line for line in done.stdout.splitlines() if line.startswith(name))
         assert [float(cell) for cell in line.split()[1:]] == pytest.approx(values, abs=0.05), name
+
+
+#: What reticulate 1.28 needs of a module that Python 3.12 removed.
+IMP = """\
+import importlib.util
+
+
+def find_module(name):
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ImportError(name)
+    return None, (spec.submodule_search_locations or [spec.origin])[0], None
+"""
+
+
+def run_in_r(folder: Path, script: str) -> str:
+    """What R prints of the page's script and another, with this environment as `.venv`."""
+    if not r_has("reticulate"):
+        pytest.skip("no R with reticulate")
+    text = (ROOT / "docs" / "howto" / "from-r.md").read_text(encoding="utf-8")
+    files = {b.value: b.code for b in pages.blocks(text) if b.value and b.value.endswith(".R")}
+    (folder / "governments.R").write_text(files["session.R"].split("write.csv")[0])
+    (folder / "script.R").write_text(files["reticulate.R"] + script)
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "stub").mkdir()
+    (folder / "stub" / "imp.py").write_text(IMP)
+    done = subprocess.run(
+        ["Rscript", "script.R"], cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(folder / "stub")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_session_with_reticulate_prints_what_the_page_says(tmp_path: Path) -> None:
+    """The estimates of the command line, which the test above compares with the page."""
+    table = pd.DataFrame({"measure": ["bias", "coverage"], "value": [0.5, None]})
+    table.to_parquet(tmp_path / "performance.parquet")
+    said = run_in_r(
+        tmp_path,
+        'found <- as_r(import("pandas", convert = FALSE)$read_parquet("performance.parquet"))\n'
+        "cat(class(found), is.na(found$value), found$measure)",
+    )
+    text = (ROOT / "docs" / "howto" / "from-r.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\S+)` \|([ \d.|-]+)\|$", text, re.MULTILINE)
+    assert len(rows) == 4
+    for name, cells in rows:
+        line = next(line for line in said.splitlines() if f" {name} " in line)
+        values = [float(cell) for cell in cells.split("|")]
+        assert [float(v) for v in line.split()[2:]] == pytest.approx(values, abs=0.05), name
+    shown = text.split("The other lines are:")[1].split("```")[1].removeprefix("text\n")
+    assert shown.splitlines()[0].rsplit(":", 1)[0] in said
+    assert said.endswith("data.frame FALSE TRUE bias coverage")
+
+
+#: Change of the data frame -> what rmm answers where the frame is passed itself, and as a file.
+STRANGE = {
+    "g$party <- factor(g$party)": ("0.26", "0.26"),
+    "g$finance[3] <- NA": ("`finance` has 1 missing value", "`finance` has 1 missing value"),
+    "g$finance <- as.integer(round(9 * g$finance)); g$finance[3] <- NA": (
+        "missing whole number|missing value",
+        "`finance` has 1 missing value",
+    ),
+    "g$party[3] <- NA": ("the text 'NA'|missing value", "the member id, has 1 missing value"),
+    "g$finance <- g$finance > 0": ("0.82", "0.82"),
+    "g$finance <- as.Date('2020-01-01') + round(9 * g$finance)": ("dates", "dates"),
+}
+
+
+@pytest.mark.parametrize("change", STRANGE)
+def test_strange_columns_of_r_get_the_right_or_a_clear_answer(tmp_path: Path, change: str) -> None:
+    script = f"""
+        answer <- function(table) cat("ANSWER", tryCatch(
+          sprintf("%.2f", as_r(rmm$fit(formula, table, seed = 1L)$summary())$mean[1]),
+          error = function(e) conditionMessage(e)), "\\n")
+        nothing <- py_run_string("import warnings; warnings.simplefilter('error', UserWarning)")
+        g <- governments
+        {change}
+        answer(g)
+        write.csv(g, "strange.csv", row.names = FALSE, na = "")
+        answer("strange.csv")
+    """
+    said = run_in_r(tmp_path, script).split("ANSWER")[1:]
+    for found, wanted in zip(said, STRANGE[change], strict=True):
+        assert re.search(wanted, found), found
+
+
+@pytest.mark.parametrize("package", ["bit64", "haven"])
+def test_columns_of_other_packages_of_r_are_read_from_files(tmp_path: Path, package: str) -> None:
+    """integer64 as ids, labelled numbers as a covariate: the same numbers as plain columns."""
+    if not r_has(package):
+        pytest.skip(f"no R with {package}")
+    change = {
+        "bit64": "g$government <- bit64::as.integer64(g$government)",
+        "haven": "g$finance <- haven::labelled(g$finance, c(none = 0))",
+    }[package]
+    script = f"""
+        g <- governments
+        {change}
+        write.csv(g, "strange.csv", row.names = FALSE, na = "")
+        fit <- rmm$fit(formula, "strange.csv", seed = 1L)
+        cat("ANSWER", sprintf("%.2f", as_r(fit$summary())$mean))
+    """
+    assert run_in_r(tmp_path, script).split("ANSWER")[1].split()[0] == "0.26"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from rmm.study.measures.score_cells import score_estimates
 from rmm.study.planning.preregistration import PLACEHOLDER
 from rmm.study.report import read_results, write_report
 from rmm.study.report.data.labels import Labels
-from rmm.study.report.front.answer import answer, reasons
+from rmm.study.report.front.answer import _size_words, answer, reasons
 from rmm.study.report.front.cautions import cautions
 from rmm.study.report.front.dot_figure import dot_figure
+from rmm.study.report.front.front import front
 from rmm.study.report.front.glance import EMPTY, Glance, glance
 from rmm.study.report.front.paper_text import paper_text
 from rmm.study.report.front.precision import precision
@@ -262,8 +264,21 @@ def test_recovery_speaks_of_bias_and_coverage(tmp_path: Path) -> None:
     assert good.startswith("By multiple-membership models and Copying, x was off by at most 0.")
     assert bad.startswith("By Averaging, x was off by at most 1")
     # A bias of one standard deviation: coverage .83 by the normal distribution.
-    low = float(re.findall(r"in ([\d.]+)% to", bad)[0])
+    low = float(re.findall(r"in only ([\d.]+)% to", bad)[0])
+    assert "only" not in good
     assert abs(low / 100 - (stats.norm.cdf(0.96) - stats.norm.cdf(-2.96))) < 0.04
+
+
+def test_a_study_without_aims_has_a_question_on_its_first_screen(tmp_path: Path) -> None:
+    """A null effect and a recovery; the aims of a file stand in place of it."""
+    asked = "How often does a 5% test find an effect of x that is not there?"
+    results = read_results(*a_study(tmp_path / "null"))
+    assert front(results, tmp_path).question == asked
+    recovery = read_results(*a_study(tmp_path / "recovery", truth=1.0))
+    assert front(recovery, tmp_path).question == (
+        "How far are estimates of x from the true value, and how often does the 95% interval hold "
+        "it?"
+    )
 
 
 def test_intervals_that_hold_in_spite_of_a_bias_are_told_apart(tmp_path: Path) -> None:
@@ -275,8 +290,9 @@ def test_intervals_that_hold_in_spite_of_a_bias_are_told_apart(tmp_path: Path) -
         table["lower"], table["upper"] = table["mean"] - width, table["mean"] + width
 
     held, missed = answer(question_of(a_study(tmp_path / "study", truth=1.0, change=biased)))
-    assert held.startswith("By mm, x was off by at most 0.99 of its standard deviations; its 95%")
-    assert missed.startswith("By regressions and mmmm, x was off by at most 1.1")
+    assert held.startswith("By mm, x was off by at most 0.99 standard deviations on average")
+    assert missed.startswith("By regressions and mmmm, x was off by at most 1.08")
+    assert "held the true value in only 79.8% to 83.4% of" in missed
 
 
 def test_calibration_gives_the_smallest_adjusted_p(tmp_path: Path) -> None:
@@ -444,8 +460,8 @@ def test_a_research_question_that_is_still_to_be_written_is_not_shown(tmp_path: 
     for shown, aims in written.items():
         changed = replace(study, config={**study.config, "aims": aims})
         page = write_report(changed, folder).read_text()
-        assert ('class="aims"' in page) == bool(shown)
-        assert shown in page and PLACEHOLDER not in page
+        asked = shown or "How often does a 5% test find an effect of x that is not there?"
+        assert f'<p class="aims">{asked}</p>' in page and PLACEHOLDER not in page
 
 
 def test_many_scenarios_have_another_figure(tmp_path: Path) -> None:
@@ -587,6 +603,22 @@ def test_power_says_how_many_groups_are_needed(tmp_path: Path) -> None:
     assert table.groups[0] == ("False positives for b_w[b1], %", 4)
     (lowest,) = (c for c in table.columns if c.group == "Power, %")
     assert lowest.cells[0].text.removesuffix("*") == f"{100 * round(rate(0.5, 50) * 500) / 500:.1f}"
+
+
+def test_the_sizes_of_many_curves_are_a_range(tmp_path: Path) -> None:
+    """One short sentence: the figure has the others."""
+    question = a_power_study(tmp_path / "study", lambda effect, groups: 0.5)
+    sizes = {0.3: 284.4, 0.4: 1112.0, 0.5: 112.0, 0.6: 257.0}
+    curves: Any = [
+        SimpleNamespace(
+            method="mmmm", setting={"effect": effect}, size=lambda _, v=v: SimpleNamespace(value=v)
+        )
+        for effect, v in sizes.items()
+    ]
+    assert _size_words(question, curves, 0.8, "groups") == (
+        "80% power needed from about 112 groups (mmmm, effect 0.5) to about 1,112 (mmmm, effect "
+        "0.4)"
+    )
 
 
 def test_power_that_is_not_reached_is_said(tmp_path: Path) -> None:

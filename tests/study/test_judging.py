@@ -341,7 +341,7 @@ def test_unconverged_fits_are_counted_and_failed_ones_told(tmp_path: Path) -> No
     estimates.loc[estimates["replication"] > 290, ["status", "rank", "mean"]] = [FAILED, None, None]
     found = verdicts(study, estimates)
     assert not any(verdict.passed for verdict in found.values())
-    assert "20 fits have no draws to rank" in found["calibration"].text()
+    assert "Fits without draws to rank: 20." in found["calibration"].text()
 
 
 def test_recovery_of_some_methods(tmp_path: Path) -> None:

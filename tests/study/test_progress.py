@@ -68,6 +68,23 @@ def test_fits_of_a_batch_under_way_count(tmp_path: Path, monkeypatch: pytest.Mon
     assert watch.line().startswith("fits 0 of 25")
 
 
+def test_the_first_fit_of_a_batch_tells_no_pace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loads libraries: 20 s, and 3 fits of 1 s, leave 16 s for 16 fits."""
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    watch = Watch(JOBS[:2], tmp_path)
+    batch = UnderWay(tmp_path / JOBS[0].path, 10, lambda line: None)
+    batch.count("ok", 20.0)
+    assert watch.line(watch.started + 20.0).endswith("about 6 min left")  # nothing better is known
+    for _ in range(3):
+        batch.count("ok", 1.0)
+    assert watch.line(watch.started + 23.0) == "fits 4 of 20 (20%), about 16 s left"
+    batch.end()
+    finish(tmp_path, JOBS[0], 29.0)
+    assert watch.line(watch.started + 29.0) == "fits 10 of 20 (50%), about 29 s left"
+
+
 def test_a_new_run_forgets_batches_that_a_killed_one_had_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,4 +200,4 @@ def test_answers_stand_in_the_protocol_and_missing_ones_are_named(
     assert main(found) == 0
     out, err = capsys.readouterr()
     assert "when 12 of its fits had been run: not in advance" in out
-    assert "12 fits of this study have been run" in err
+    assert "This study has results already: 12 fits." in err

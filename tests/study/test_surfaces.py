@@ -109,7 +109,7 @@ def test_scores_have_surfaces() -> None:
 
 def test_errors_say_what_to_choose() -> None:
     scores = performance(estimates(5), truth=0, **COLUMNS)
-    with pytest.raises(StudyError, match=r"(?s)2 combinations.*mm, b, alpha.*; ols, b"):
+    with pytest.raises(StudyError, match=r"(?s)Combinations of .*: 2\..*mm, b, alpha.*; ols, b"):
         response_surface(scores, "groups", "overlap", "bias")
     with pytest.raises(StudyError, match=r"'overlaps' is not a column.*overlap"):
         response_surface(scores, "groups", "overlaps", "bias", method="mm")

@@ -212,3 +212,23 @@ def test_predictors_are_the_same_after_save_and_load(name: str, tmp_path: Path) 
     assert again.model.design.X_l2 == pytest.approx(fit.model.design.X_l2)
     new = again.predict(data.drop(columns="y"))
     assert new["mean"].to_numpy() == pytest.approx(fit.predict()["mean"].to_numpy())
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "object"])
+def test_the_missing_whole_number_of_r_is_no_number(dtype: str) -> None:
+    """-2^31, which a table from R has where NumPy cannot hold what is missing."""
+    table = pd.DataFrame(
+        {"y": np.arange(6.0) ** 2, "x": pd.Series([1, 2, -(2**31), 4, 3, 6], dtype=dtype)}
+    )
+    with pytest.raises(rmm.DataError, match=r"`x` contains -2147483648 \(1 row\), .* R stores a"):
+        rmm.fit("y ~ 1 + x", table, backend="fake")
+    with pytest.raises(rmm.DataError, match="`g` contains -2147483648"):
+        ids = table.assign(g=table["x"].astype("int64"), m=range(6))
+        rmm.fit("y ~ 1 + mm(id(m, g), RE = TRUE)", ids, backend="fake")
+
+
+def test_the_missing_text_of_r_is_an_id_with_a_warning() -> None:
+    table = pd.DataFrame({"y": [1.0, 1, 2, 2, 5, 5], "g": [1, 1, 2, 2, 3, 3]})
+    table["m"] = ["a", "NA", "b", "a", "b", "c"]
+    with pytest.warns(rmm.SpecificationWarning, match="the text 'NA' .* R without NumPy converts"):
+        rmm.fit("y ~ 1 + mm(id(m, g), RE = TRUE)", table, backend="fake", progress=False)

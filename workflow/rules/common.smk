@@ -131,6 +131,21 @@ METHODS = {method.name: method for method in STUDY.methods}
 
 # Snakemake's settings of the graph are not known yet when this file is read.
 ASKED = parse_args(sys.argv[1:])[1]
+
+
+def check_profile(named):
+    """Snakemake ignores a profile that does not exist: a study for a cluster would run here."""
+    places = [Path(), Path("profiles"), Path(workflow.main_snakefile).parent / "profiles"]
+    if named not in (None, "none") and not any((place / named).exists() for place in places):
+        raise WorkflowError(
+            f"--workflow-profile {named}: there is no such profile. It is the path of a folder with a "
+            "config.yaml, or the name of a folder in profiles/, such as `default` or `slurm`."
+        )
+
+
+if workflow.is_main_process:
+    check_profile(ASKED.workflow_profile)
+
 ONLY_DATA = set(ASKED.targets) == {"simulate"}
 REPEATS_FITS = bool(ASKED.forceall or "fit" in (ASKED.forcerun or ()))
 # Nothing may be moved or removed then, and nobody waits.

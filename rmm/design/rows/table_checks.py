@@ -24,7 +24,7 @@ from rmm.tables.wide_to_long import to_long_text
 
 _FEW_LEVELS = 10  # a category with no more levels is never said to have too many
 _SHOWN = 5
-#: What str() makes of missing values; "None" may be the name of a category, but hardly an id.
+#: What str() makes of missing values; "None", or R's "NA", may be a category, but hardly an id.
 _WRITTEN_MISSING = ("nan", "<NA>", "NaT")
 
 
@@ -92,7 +92,7 @@ def _check_labels(
         texts = _texts(table[name])
         _warn_of_labels(table[name], texts, from_text)
         if in_memory:
-            _warn_of_written_missing(table[name], texts, {"None"} if name in ids else set())
+            _warn_of_written_missing(table[name], texts, {"None", "NA"} if name in ids else set())
 
 
 def _texts(column: TableColumn) -> list[str]:
@@ -144,11 +144,15 @@ def _warn_of_written_missing(column: TableColumn, texts: list[str], more: set[st
         count = int(column.series.isin(found).sum())
         warnings.warn(
             f"Column `{column.name}` contains the text {found[0]!r} ({counted(count, 'row')}), "
-            "which counts as a value. .astype(str) converts missing values to this text. If it "
-            f"means a missing value, replace it: .replace({{{found[0]!r}: None}}).",
+            f"which counts as a value. {_writer(found[0])} converts missing values to this text. "
+            f"If it means a missing value, replace it: .replace({{{found[0]!r}: None}}).",
             SpecificationWarning,
             stacklevel=3,
         )
+
+
+def _writer(text: str) -> str:
+    return "R without NumPy" if text == "NA" else ".astype(str)"
 
 
 def _shown(text: str) -> str:

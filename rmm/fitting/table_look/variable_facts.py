@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmm.errors import DataError, printable
+from rmm.errors import DataError, counted, printable
 from rmm.fitting.table_look.membership_facts import MembershipFacts
 from rmm.tables.read import Array, describe_disguise, is_dated, numeric
 from rmm.tables.table import Table, TableColumn
@@ -158,12 +158,15 @@ def _holds(there: pd.Series, numbers: Array | None, different: Any) -> tuple[str
     if len(different) == 1:
         return f"only {_shown(different[0])}", ""
     if isinstance(there.dtype, pd.CategoricalDtype):
-        return f"{len(different):,} categories", "category"
+        return f"{counted(len(different), 'category', 'categories')}", "category"
     if is_dated(there):
         return f"dates, {_shown(there.min())} to {_shown(there.max())}", ""
     if numbers is None:
         disguise = printable(describe_disguise(there))
-        return disguise or f"text, {len(different):,} values", "" if disguise else "category"
+        return (
+            disguise or f"text, {counted(len(different), 'value')}",
+            "" if disguise else "category",
+        )
     if not np.isfinite(numbers).all():
         return "numbers, some infinite", ""
     if pd.api.types.is_bool_dtype(there.dtype):

@@ -18,7 +18,7 @@ import pandas as pd
 import xarray
 
 from rmm.arguments import readable, readable_methods
-from rmm.errors import DataError
+from rmm.errors import DataError, counted
 from rmm.posterior.comparison.bayes_factors import bayes_factor
 from rmm.posterior.comparison.compare import compare
 from rmm.posterior.fit import Fit
@@ -53,6 +53,7 @@ class AverageFit:
         kind: str = "mean",
         *,
         effects: str = "all",
+        new: Any = False,
         draws: bool = False,
         seed: int | None = None,
     ) -> Any:
@@ -60,7 +61,7 @@ class AverageFit:
 
         Parameters
         ----------
-        newdata, kind, effects, draws, seed
+        newdata, kind, effects, new, draws, seed
             As for `rmm.Fit.predict`.
 
         Returns
@@ -69,7 +70,7 @@ class AverageFit:
             One row per group (or per group and level), as of a fit; with `draws` an array
             (draw, group) whose coordinate ``model`` says whose draw it is.
         """
-        return self._mixed("predict", draws, newdata, kind, effects=effects, seed=seed)
+        return self._mixed("predict", draws, newdata, kind, effects=effects, new=new, seed=seed)
 
     def estimand(self, *arguments: Any, draws: bool = False, **named: Any) -> Any:
         """An estimand of the mixture.
@@ -122,7 +123,7 @@ class AverageFit:
         return f"<p>{escape(self._headline())}</p>{table}"
 
     def _headline(self) -> str:
-        return f"Average of {len(self.fits)} fits, weights by {self.by}"
+        return f"Average of {counted(len(self.fits), 'fit')}, weights by {self.by}"
 
 
 def mixture(parts: Mapping[Any, xarray.DataArray], kind: str, draws: bool) -> Any:

@@ -34,6 +34,7 @@ from rmm.posterior.prediction.linear_predictor import (
     some_draws,
 )
 from rmm.posterior.prediction.new_groups import lay_out
+from rmm.posterior.prediction.new_units import check_new_units
 from rmm.posterior.prediction.predict import EFFECTS, of_new_groups
 from rmm.posterior.reporting.fit_text import formatted
 from rmm.tables.read import Array
@@ -108,6 +109,7 @@ class CompetingRisks:
         newdata: Any = None,
         *,
         effects: str = "all",
+        new: Any = False,
         draws: bool = False,
         seed: int | None = None,
     ) -> Any:
@@ -128,6 +130,8 @@ class CompetingRisks:
             One row per membership, without the outcome; default: the groups of the fit.
         effects : {"all", "known", "none"}
             Random effects of members and nesting units, as for `Fit.predict`.
+        new : bool, id or list of ids
+            Members and nesting units that may be new, as for `Fit.predict`.
         draws : bool
             Whether to return draws.
         seed : int, optional
@@ -149,7 +153,7 @@ class CompetingRisks:
         if effects not in EFFECTS:
             raise BackendError(unknown_name(effects, "a value of `effects`", EFFECTS))
         sources = [
-            _Source.of(fit, newdata, effects, _own_seed(fit, seed, number))
+            _Source.of(fit, newdata, effects, _own_seed(fit, seed, number), new)
             for number, fit in enumerate(self.fits.values())
         ]
         labels = sources[0].labels
@@ -305,7 +309,7 @@ class _Source:
     outcome: Mapping[str, Any]
 
     @staticmethod
-    def of(fit: Fit, newdata: Any, effects: str, seed: int) -> _Source:
+    def of(fit: Fit, newdata: Any, effects: str, seed: int, new: Any) -> _Source:
         """The groups of `newdata`, or of the fit, in the order of `Fit.predict`."""
         model, fitted = fit.model, flat_draws(fit.run, fit.model)
         family = model.spec.family
@@ -314,7 +318,9 @@ class _Source:
         layout: Layout = layout_of(model)
         draws: Draws = fitted
         if newdata is not None:
-            layout, draws = of_new_groups(model, fitted, lay_out(model, newdata), effects, seed)
+            rows = lay_out(model, newdata)
+            check_new_units(model, rows, effects, new)
+            layout, draws = of_new_groups(model, fitted, rows, effects, seed)
         elif effects == "none":
             draws = {name: values for name, values in fitted.items() if name not in names}
         eta, outcome = eta_draws(model, layout, draws), dict(model.design.outcome)

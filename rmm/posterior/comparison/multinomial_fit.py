@@ -32,6 +32,7 @@ from rmm.posterior.diagnostics.summary import (
 from rmm.posterior.draws import Elements, structural_draws, text_labels
 from rmm.posterior.fit import Fit
 from rmm.posterior.prediction.new_groups import lay_out
+from rmm.posterior.prediction.new_units import check_new_units
 from rmm.posterior.reporting.fit_text import formatted
 from rmm.posterior.reporting.report import Report
 from rmm.posterior.reporting.summary_tables import summary_table
@@ -152,6 +153,7 @@ class MultinomialFit:
         kind: str = "probability",
         *,
         effects: str = "all",
+        new: Any = False,
         draws: bool = False,
         seed: int | None = None,
     ) -> Any:
@@ -165,6 +167,8 @@ class MultinomialFit:
             ``"linear"``: the log odds against the reference, 0 for the reference itself.
         effects : {"all", "known", "none"}
             Member effects, as for `rmm.Fit.predict`.
+        new : bool, id or list of ids
+            Members that may be new, as for `rmm.Fit.predict`.
         draws : bool
             Whether to give all draws.
         seed : int, optional
@@ -188,12 +192,16 @@ class MultinomialFit:
         check_seed(seed, BackendError)
         table, labels = None, self.model.base.grouped.groups.labels
         if newdata is not None:
-            layout = lay_out(self.model.base, newdata).layout
+            rows = lay_out(self.model.base, newdata)
+            check_new_units(self.model.base, rows, effects, new)
+            layout = rows.layout
             table = self.model.rows(layout.grouped, layout.design)
             labels = layout.grouped.groups.labels
         wanted = "mean" if kind == "probability" else kind
         with self._own_names():
-            found = self.choices.predict(table, wanted, effects=effects, draws=True, seed=seed)
+            found = self.choices.predict(
+                table, wanted, effects=effects, new=True, draws=True, seed=seed
+            )
         names = self.model.categories.labels
         values = found.to_numpy().reshape(*found.shape[:2], len(labels), len(names))
         if kind == "linear":
@@ -414,7 +422,7 @@ class MultinomialFit:
         units = [counted(base.design.J, "group")]
         units += [counted(m.n_members, "member") for m in base.design.members]
         found = self._diagnostics
-        kept = f"{settings.chains} chains x {settings.draws} draws"
+        kept = f"{counted(settings.chains, 'chain')} x {settings.draws} draws"
         if found.pareto_k is not None:
             kept = f"{settings.chains * settings.draws} draws"
         state = "converged" if found.converged else "NOT CONVERGED"

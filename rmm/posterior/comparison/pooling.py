@@ -168,6 +168,7 @@ class PooledFit:
         kind: str = "mean",
         *,
         effects: str = "all",
+        new: Any = False,
         draws: bool = False,
         seed: int | None = None,
     ) -> Any:
@@ -175,7 +176,7 @@ class PooledFit:
 
         Parameters
         ----------
-        newdata, kind, effects, draws, seed
+        newdata, kind, effects, new, draws, seed
             As for `rmm.Fit.predict`; without `newdata`, groups have the values of each table.
 
         Returns
@@ -184,7 +185,7 @@ class PooledFit:
             One row per group, as of a fit; with `draws` an array (draw, group) whose coordinate
             ``table`` says of which fit it is, from 1.
         """
-        return self._each("predict", draws, newdata, kind, effects=effects, seed=seed)
+        return self._each("predict", draws, newdata, kind, effects=effects, new=new, seed=seed)
 
     def estimand(self, *arguments: Any, draws: bool = False, **named: Any) -> Any:
         """An estimand of the mixture, computed for each table.
@@ -274,7 +275,7 @@ class PooledFit:
         parts = {}
         for number, fit in enumerate(self.fits, start=1):
             groups = reference_groups(fit.model, variable, grid, at)[1]
-            found = fit.predict(groups, kind, effects=effects, draws=True)
+            found = fit.predict(groups, kind, effects=effects, new=True, draws=True)
             parts[number] = found.assign_coords(group=np.arange(len(grid)))
         table: pd.DataFrame = mixture(parts, "table", draws=False)
         return table
@@ -424,7 +425,7 @@ class PooledFit:
         return f"<p>{formula}<br>{escape(self._headline())}</p>{table}"
 
     def _headline(self) -> str:
-        return f"{len(self.fits)} fits of imputed tables, pooled; {self.fits[0].backend}"
+        return f"{counted(len(self.fits), 'fit')} of imputed tables, pooled; {self.fits[0].backend}"
 
 
 def _enough(missing: float) -> int:

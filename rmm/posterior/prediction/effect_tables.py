@@ -30,7 +30,7 @@ class Fitted(Protocol):
     @property
     def _weight_totals(self) -> Totals: ...
 
-    def predict(self, newdata: Any, kind: str, *, effects: str) -> Any:
+    def predict(self, newdata: Any, kind: str, *, effects: str, new: Any) -> Any:
         """See `rmm.Fit.predict`."""
 
 
@@ -81,7 +81,7 @@ def _one(
     family = fit.model.spec.family
     default = "linear" if family.needs_strata else "mean"
     chosen = kind or ("probability" if family.ordered else default)
-    found: pd.DataFrame = fit.predict(groups, chosen, effects=effects)
+    found: pd.DataFrame = fit.predict(groups, chosen, effects=effects, new=True)
     if chosen == "probability":
         levels = level_labels(fit.model)
         return found.set_axis(pd.MultiIndex.from_product([grid, levels], names=[variable, "level"]))

@@ -31,6 +31,7 @@ from rmm.posterior.prediction.linear_predictor import (
     predictor_chunks,
 )
 from rmm.posterior.prediction.new_groups import NewGroups, lay_out
+from rmm.posterior.prediction.new_units import check_new_units
 from rmm.tables.read import Array
 
 KINDS = ("mean", "outcome", "linear", "probability")
@@ -45,6 +46,7 @@ def predict(
     effects: str,
     seed: int,
     totals: Totals | None = None,
+    expected: Any = True,
 ) -> tuple[Array, Array]:
     """Draws of predictions.
 
@@ -60,6 +62,8 @@ def predict(
     totals : mapping, optional
         Of `weight_totals`, for all draws of the run: sums over the table of the fit, so that a
         prediction of few groups does not go through it.
+    expected : bool, id or collection of ids
+        Ids of members and nesting units that may be new without a warning.
 
     Returns
     -------
@@ -70,6 +74,8 @@ def predict(
     ------
     BackendError
         For an unknown kind or value of `effects`, or probabilities of an outcome without levels.
+    DataError
+        For a table that does not fit the model, or an id of the fit among those `expected`.
     """
     _choice("kind", kind, KINDS)
     if kind == "probability" and model.spec.family.probabilities is None:
@@ -84,6 +90,7 @@ def predict(
     if new is None:
         draws = _of_fit(model, draws, effects)
     else:
+        check_new_units(model, new, effects, expected)
         layout, draws = of_new_groups(model, draws, new, effects, seed)
     if new is not None and kind == "outcome" and model.spec.family.baseline is not None:
         fitted = _of_fit(model, flat_draws(run, model), "all")

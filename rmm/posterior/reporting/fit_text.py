@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from rmm.errors import counted
 from rmm.posterior.diagnostics.contraction import MOSTLY_PRIOR, by_quartiles, mostly_prior
 from rmm.posterior.diagnostics.summary import Diagnostics, Weighing
 
@@ -80,7 +81,7 @@ def _kept(settings: Settings, found: Diagnostics) -> str:
     """The draws that were kept; weighted draws are independent and have no chains."""
     if found.pareto_k is not None:
         return f"{settings.chains * settings.draws} draws"
-    return f"{settings.chains} chains x {settings.draws} draws"
+    return f"{counted(settings.chains, 'chain')} x {settings.draws} draws"
 
 
 def unconverged(found: Diagnostics, weighed: Weighing | None, advice: Mapping[str, str]) -> str:

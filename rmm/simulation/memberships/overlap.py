@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rmm.errors import counted
 from rmm.simulation.memberships.arrays import Memberships
 
 
@@ -46,11 +47,12 @@ def overlap_facts(memberships: Memberships) -> dict[str, float]:
 def overlap_text(facts: Mapping[str, float]) -> str:
     """The facts as a few lines."""
     units = facts["nesting_units"]
-    nested = f" in {units:,} nesting units" if units else ""
+    nested = f" in {counted(int(units), 'nesting unit')}" if units else ""
     return "\n".join(
         (
-            f"{facts['groups']:,} groups{nested}, {facts['members']:,} members, "
-            f"{facts['memberships']:,} memberships",
+            f"{counted(int(facts['groups']), 'group')}{nested}, "
+            f"{counted(int(facts['members']), 'member')}, "
+            f"{counted(int(facts['memberships']), 'membership')}",
             f"members of a group: {_range(facts, 'size')}",
             f"groups of a member: {_range(facts, 'groups_per_member')}",
             f"members in more than one group: {100 * facts['shared']:.1f}%",

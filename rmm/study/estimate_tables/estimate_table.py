@@ -417,6 +417,7 @@ def _absent_rows(table: EstimateTable) -> list[str]:
         where = f" with {', '.join(f'{n} = {v}' for n, v in pairs)}"
     return [
         f"{counted(int(absent.sum()), 'row is', 'rows are')} absent: method {method} has no row "
-        f"for {int(absent[absent > 0][0]):,} replications{where} that other methods have. Absent "
-        "rows do not count as failures. If these fits failed, add their rows without estimate."
+        f"for {counted(int(absent[absent > 0][0]), 'replication')}{where} that other methods "
+        "have. Absent rows do not count as failures. If these fits failed, add their rows "
+        "without estimate."
     ]

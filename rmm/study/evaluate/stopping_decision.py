@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from rmm.errors import counted
 from rmm.study.design.stopping_rule import Target
 from rmm.study.evaluate.score import current_truth
 from rmm.study.measures.measures import MEASURES
@@ -77,9 +78,9 @@ class Standing:
     def words(self) -> str:
         """Such as ``stopped at 600 of at most 2,000 replications: all targets reached``."""
         open_ = sum(not aim.reached for aim in self.aims)
+        upto = f"{self.replications:,} of at most {counted(self.maximum, 'replication')}"
         if not self.decided:
             after = f"; {open_} of {len(self.aims)} targets not reached yet" if self.aims else ""
-            upto = f"{self.replications:,} of at most {self.maximum:,} replications"
             return f"continues to {upto}{after}"
         why = (
             "all targets reached"
@@ -88,7 +89,7 @@ class Standing:
         )
         if not self.reached and self.replications < self.maximum:
             why += ", by methods that have run all their replications"
-        return f"stopped at {self.replications:,} of at most {self.maximum:,} replications: {why}"
+        return f"stopped at {upto}: {why}"
 
 
 def standing(study: Study, scenario: Scenario, estimates: pd.DataFrame) -> Standing:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from rmm.errors import StudyError
+from rmm.errors import StudyError, counted
 from rmm.study.design.study import Study
 from rmm.study.evaluate.stopping_decision import Standing, standing, stopping_table
 from rmm.study.files.disks import writing
@@ -134,7 +134,7 @@ def _ended(study: Study, sources: Sequence[_Source]) -> dict[str, Standing]:
         if not ended[scenario.id].decided:
             raise StudyError(
                 f"{study.file}: Scenario {scenario.id} has not reached its stopping targets. It "
-                f"needs {ended[scenario.id].replications:,} replications next (at most "
+                f"needs {counted(ended[scenario.id].replications, 'replication')} next (at most "
                 f"{ended[scenario.id].maximum:,}). Run the study again; finished fits are kept."
             )
     return ended

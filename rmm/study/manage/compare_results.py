@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from rmm.errors import StudyError
+from rmm.errors import StudyError, counted
 from rmm.study.design.estimand import label_of
 from rmm.study.design.study import Study
 from rmm.study.manage.jobs import BATCH_FILE
@@ -87,7 +87,8 @@ def compare(study: Study, folder: Path) -> Belonging:
             first, last = map(int, path.stem.split("-"))
             fits += last - first + 1
     unknown = [
-        f"{folder} has {n:,} batches of {what}, which {study.file} does not have."
+        f"{folder} has {counted(n, 'batch', 'batches')} of {what}, which {study.file} does not "
+        "have."
         for what, n in not_in_file.items()
     ]
     asked = sum(study.fits.values())

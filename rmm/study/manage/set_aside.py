@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rmm.errors import counted
 from rmm.study.design.study import Study
 from rmm.study.files.disks import writing
 from rmm.study.manage.jobs import BATCH_FILE
@@ -41,9 +42,11 @@ def set_aside(study: Study, folder: str | Path) -> list[str]:
             moved = list(_moved(study, method, folder))
             if moved:
                 source = method.config[method.kind.source]
+                fits = counted(sum(moved), "fit")
+                are, old = ("is", "one is") if sum(moved) == 1 else ("are", "ones are")
                 lines.append(
-                    f"{source} has changed, so {sum(moved):,} fits of method {method.name} are "
-                    f"made again. The old ones are in {folder / FOLDER}."
+                    f"{source} has changed, so {fits} of method {method.name} {are} made again. "
+                    f"The old {old} in {folder / FOLDER}."
                 )
     return lines
 

@@ -151,8 +151,8 @@ def response_surface(
     if len(cells) != 1:
         shown = "; ".join(f"{m}, {p}, alpha {a:g}" for (m, p, _, a), _ in cells[:10])
         raise StudyError(
-            f"The table has {len(cells)} combinations of method, parameter and alpha for "
-            f"{measure}.\n  Choose one with `method`, `parameter` and `alpha`"
+            f"Combinations of method, parameter and alpha that the table has for {measure}: "
+            f"{len(cells)}.\n  Choose one with `method`, `parameter` and `alpha`"
             + (f": {shown}." if cells else ".")
         )
     return surface_of(cells[0][1], x, y, measure, log)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from rmm.errors import StudyError
+from rmm.errors import StudyError, counted
 
 Array = np.ndarray[Any, Any]
 DEGREES = (1, 2, 3)
@@ -154,13 +154,14 @@ def fit_surface(
 def _check(x: Array, y: Array, log: tuple[bool, bool]) -> None:
     if len(x) < 4:
         raise StudyError(
-            f"{len(x)} scenarios have a value with a Monte Carlo error; a surface needs at least 4."
+            f"Only {counted(len(x), 'scenario')} with a value and its Monte Carlo error; a surface "
+            "needs at least 4."
         )
     for name, levels, logs in (("first", x, log[0]), ("second", y, log[1])):
         if len(np.unique(levels)) < 3:
             raise StudyError(
-                f"The {name} factor has {len(np.unique(levels))} levels; a surface needs at least "
-                "3 levels of both factors."
+                f"The {name} factor has {counted(len(np.unique(levels)), 'level')}; a surface "
+                "needs at least 3 levels of both factors."
             )
         if logs and levels.min() <= 0:
             raise StudyError(f"The {name} factor has levels that are not above 0: no logarithms.")

@@ -121,8 +121,8 @@ def decompose(
     names = [name for name, column in levels.items() if len(set(column)) > 1]
     if len(values) < 3 or not names:
         raise StudyError(
-            f"There are {len(values)} scenarios with a value, and {len(names)} factors that differ "
-            "between them.\n  At least 3 scenarios and one factor are needed."
+            f"Scenarios with a value: {len(values)}. Factors that differ between them: "
+            f"{len(names)}.\n  At least 3 scenarios and one factor are needed."
         )
     y = np.asarray(values, dtype=float)
     S = sparse.csr_array(covariance)

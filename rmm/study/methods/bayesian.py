@@ -18,7 +18,7 @@ from rmm.backends import find_backend
 from rmm.backends.base import Settings
 from rmm.design.plan import ModelPlan
 from rmm.design.prepare import Model, lay_out
-from rmm.errors import BackendError
+from rmm.errors import BackendError, counted
 from rmm.families import find_family
 from rmm.fitting.pipeline import fit_model
 from rmm.formula.parse_formula import id_columns
@@ -358,7 +358,7 @@ def unconverged(task: Task, result: Fit, table: Table) -> str:
     """Why a fit does not count as converged; empty if it does."""
     gate, chains, count = task.method.config["gate"], result.settings.chains, divergences(result)
     if count > gate["divergences"]:
-        return f"{count} divergences"
+        return f"{counted(count, 'divergence')}"
     wanted, weighed = gate["ess_per_chain"] * chains, weighing(result.run)
     if weighed is not None:
         return _weights_problem(weighed, wanted, chains * result.settings.draws)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmm.errors import BackendTimeout
+from rmm.errors import BackendTimeout, counted
 from rmm.study.files import seeds
 from rmm.study.files.parquet import NOT_CONVERGED, OK
 from rmm.study.methods.task import Outcome, Task
@@ -156,5 +156,5 @@ def _reason(task: Task, fits: Mapping[str, Any]) -> str:
 def _unreliable(scores: Mapping[str, Any]) -> str:
     """Candidates whose elpd rests on importance weights with a Pareto k that is too large."""
     counts = {n: int(np.sum(~(s.pareto_k.to_numpy() <= s.good_k))) for n, s in scores.items()}
-    large = [f"{count} units of {name}" for name, count in counts.items() if count]
+    large = [f"{counted(count, 'unit')} of {name}" for name, count in counts.items() if count]
     return f"Pareto k is large for {', '.join(large)}" if large else ""

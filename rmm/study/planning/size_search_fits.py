@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rmm._version import __version__
-from rmm.errors import StudyError
+from rmm.errors import StudyError, counted
 from rmm.study.design.power_rule import Search
 from rmm.study.design.scenarios import Scenario, build_scenarios
 from rmm.study.design.study import Study, load_checked
@@ -111,7 +111,7 @@ def _one(fits: _Fits, search: Search, target: float, say: Callable[[str], None])
         say(f"{label}: {round_words(found, search, fits.pace)}")
 
     found = search_size(fits, search, target, tell)
-    say(f"{label}: {found.words}, {_REASONS[found.reason]}, {found.last.fits:,} fits")
+    say(f"{label}: {found.words}, {_REASONS[found.reason]}, {counted(found.last.fits, 'fit')}")
     return found
 
 
@@ -125,7 +125,7 @@ _REASONS = {
 
 def round_words(found: Round, search: Search, pace: float) -> str:
     """How far a search is after a round; `pace` is seconds per fit, nan if not known."""
-    text = f"round {found.number}, {found.fits:,} fits"
+    text = f"round {found.number}, {counted(found.fits, 'fit')}"
     if not math.isfinite(found.width):
         return f"{text}: size not bounded yet"
     text += f": {found.size:.0f} ({found.low:.0f} to {found.high:.0f}), "

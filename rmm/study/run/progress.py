@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -64,6 +64,7 @@ class UnderWay:
     say: Callable[[str], None] | None = None
     status: Counter[str] = field(default_factory=Counter)
     started: str = field(default_factory=now)
+    _first: float = 0.0
     _spent: float = 0.0
     _spoke: float = field(default_factory=time.monotonic)
     _before: tuple[int, float] = (0, 0.0)
@@ -76,6 +77,7 @@ class UnderWay:
     def count(self, status: str, took: float) -> None:
         """One more fit has ended, after some seconds; says so every few seconds."""
         self.status[status] += 1
+        self._first = self._first or took
         self._spent += took
         moment = time.monotonic()
         if self.say is None or moment - self._spoke < _EVERY:
@@ -105,10 +107,13 @@ class UnderWay:
     def _file(self) -> Path:
         return _note_of(self.path)
 
+    def _facts(self, seconds: float) -> dict[str, Any]:
+        return {"status": self.status, "seconds": seconds, "first": self._first}
+
     def _note(self, seconds: float) -> None:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            _replace(self._file, json.dumps({"status": self.status, "seconds": seconds}))
+            _replace(self._file, json.dumps(self._facts(seconds)))
         except OSError:  # a full disk: a note is not worth a batch
             return
 
@@ -123,11 +128,15 @@ def _note_of(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class _Part:
-    """Fits of one batch in this run, finished or under way."""
+    """Fits of one batch in this run, finished or under way.
+
+    The first fit of a batch under way loads libraries: alone it would tell hours for minutes.
+    """
 
     method: str
     status: Mapping[str, int]
     seconds: float
+    first: float = 0.0
 
     @property
     def fits(self) -> int:
@@ -208,15 +217,19 @@ class Watch:
             for name, job in jobs.items():
                 note = _note_of(folder / name)
                 if note.name in notes and (found := _read(note)):
-                    parts.append(_Part(job.method, found["status"], found["seconds"]))
+                    part = _Part(
+                        job.method, found["status"], found["seconds"], found.get("first", 0.0)
+                    )
+                    parts.append(part)
         return parts
 
-    def _left(self, parts: Iterable[_Part], elapsed: float) -> str:
+    def _left(self, parts: Sequence[_Part], elapsed: float) -> str:
         done, todo = Counter[str](), Counter[str]()
         spent: defaultdict[str, float] = defaultdict(float)
         for part in parts:
             done[part.method] += part.fits
             spent[part.method] += part.seconds
+        pace = _paces(parts)
         for part in self._finished:
             todo[part.method] += part.fits
         for jobs in self._pending.values():
@@ -226,7 +239,7 @@ class Watch:
         if not remaining:
             return ""
         busy = max(1.0, sum(spent.values()) / max(elapsed, 1e-9))
-        known = sum(n * spent[m] / done[m] for m, n in remaining.items() if done[m])
+        known = sum(n * pace[m] for m, n in remaining.items() if done[m])
         unknown = sorted(m for m in remaining if not done[m])
         if not known:
             return ", time left not known yet"
@@ -234,6 +247,20 @@ class Watch:
         if not unknown:
             return left
         return f"{left}, and the fits of {_listed(unknown)}, which have not started"
+
+
+def _paces(parts: Sequence[_Part]) -> dict[str, float]:
+    """Seconds of a fit of each method, without the first fits of batches if there are others."""
+    every, later = defaultdict[str, list[_Part]](list), dict[str, float]()
+    for part in parts:
+        every[part.method].append(part)
+    for method, some in every.items():
+        fits, first = sum(p.fits for p in some), sum(p.first > 0 for p in some)
+        seconds = sum(p.seconds for p in some)
+        if fits > first:
+            fits, seconds = fits - first, seconds - sum(p.first for p in some)
+        later[method] = seconds / max(fits, 1)
+    return later
 
 
 def follow(

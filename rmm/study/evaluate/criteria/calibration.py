@@ -121,7 +121,7 @@ def judge(study: Study, estimates: pd.DataFrame, settings: Mapping[str, Any]) ->
         *fit_notes(estimates),
         f"Every p at least {limit:.2g} is wanted; calibrated engines fail this in at most "
         f"{100 * settings['false_alarm']:g}% of studies.",
-        *([f"{failed} fits have no draws to rank."] if failed else []),
+        *([f"Fits without draws to rank: {failed}."] if failed else []),
         *([f"At least {LEAST} data sets are wanted."] if small else []),
     )
     return Verdict(

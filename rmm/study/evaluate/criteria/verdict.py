@@ -7,6 +7,7 @@ from html import escape
 
 import pandas as pd
 
+from rmm.errors import counted
 from rmm.study.files.parquet import FAILED, NOT_CONVERGED, TIMEOUT
 
 #: One row per fit; every other row of a fit repeats these.
@@ -72,14 +73,14 @@ class Verdict:
 def fit_notes(estimates: pd.DataFrame) -> tuple[str, ...]:
     """How many fits there are, and which methods have some that are not in order."""
     fits = estimates.drop_duplicates(FIT)
-    notes = [f"{len(fits):,} fits by {fits['method'].nunique()} methods."]
+    notes = [f"{counted(len(fits), 'fit')} by {counted(fits['method'].nunique(), 'method')}."]
     for method, status in fits.groupby("method", sort=False)["status"]:
         failed = int(status.isin([FAILED, TIMEOUT]).sum())
         slow = int((status == NOT_CONVERGED).sum())
         if failed or slow:
             notes.append(
-                f"{method}: of {len(status):,} fits, {slow:,} did not converge (they are counted "
-                f"too) and {failed:,} failed."
+                f"{method}: of {counted(len(status), 'fit')}, {slow:,} did not converge (they are "
+                f"counted too) and {failed:,} failed."
             )
     return tuple(notes)
 

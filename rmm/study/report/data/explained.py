@@ -47,8 +47,8 @@ def explained(
     name = parameter or results.study.estimands[0].parameter
     if len(results.factors) < 2:
         raise StudyError(
-            f"{len(results.factors)} factor varies between the scenarios: there is nothing to "
-            "divide.\n  At least two factors are needed."
+            f"{'One' if results.factors else 'No'} factor varies between the scenarios: there is "
+            "nothing to divide.\n  At least two factors are needed."
         )
     rows = results.performance
     rows = rows[(rows["parameter"] == name) & rows["measure"].isin(list(measures))]

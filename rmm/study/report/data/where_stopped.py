@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from rmm.errors import counted
 from rmm.study.files.parquet import read_table
 
 
@@ -20,5 +21,5 @@ def stopping_facts(folder: Path, most: int = 12) -> list[tuple[str, str]]:
     alike = Counter(rows["words"])
     lines = [f"{n:,} scenario{'s' * (n != 1)} {words}" for words, n in alike.most_common(most)]
     left = sum(alike.values()) - sum(n for _, n in alike.most_common(most))
-    lines += [f"and {left:,} more scenarios (stopping.parquet)"] if left else []
+    lines += [f"and {counted(left, 'more scenario')} (stopping.parquet)"] if left else []
     return [("Stopping", "; ".join(lines))]

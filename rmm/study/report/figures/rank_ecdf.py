@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
+from rmm.errors import counted
 from rmm.study.evaluate.criteria.calibration import ecdf_null, ecdf_p
 from rmm.study.methods.ranks import KEPT
 from rmm.study.report.data.levels import words
@@ -170,7 +171,7 @@ def _panels(rows: Sequence[dict[str, Any]], results: Results) -> list[RankPanel]
     panels = []
     for (_, parameter, n), here in together.items():
         place = words(results, here[0]["scenario"])
-        title = f"{parameter}{', ' * bool(place)}{place}, {n:,} data sets"
+        title = f"{parameter}{', ' * bool(place)}{place}, {counted(n, 'data set')}"
         steps = tuple(_steps(row, results) for row in here)
         low, high = bands[n]
         where = results.filters.scenario(here[0]["scenario"])

@@ -149,7 +149,8 @@ def _level_kept(
 def _possible(judged: dict[str, list[Judged]], methods: Sequence[str]) -> str:
     """The rate that the data sets leave possible: nothing was found is not nothing is there."""
     worst = max((one for m in methods for one in judged[m]), key=lambda one: one.high)
-    return f"with {worst.n:,} data sets, up to {percent(worst.high, worst.n)} is possible"
+    possible = percent(worst.high, worst.n)
+    return f"with {counted(worst.n, 'data set')}, up to {possible} is possible"
 
 
 def _range(judged: dict[str, list[Judged]], methods: Sequence[str]) -> str:
@@ -168,11 +169,10 @@ def _power(question: Question) -> list[str]:
     curves = [c for c in curves if c.method in question.methods]
     if power is None or not curves:
         return _recovery(question)
-    said = [_size_words(question, curve, power.target, power.size) for curve in curves]
-    found = [words for words in said if words]
+    found = [curve for curve in curves if _has_size(curve, power.target)]
     level = _null_effect(question)[:1] if question.null_scenarios(question.estimand) else []
     if found:
-        return [_sentence("; ".join(found[:3])), *level]
+        return [_sentence(_size_words(question, found, power.target, power.size)), *level]
     points = [p for c in curves for p in c.points if p.n]
     if max((p.n for p in points), default=0) < JUDGED:
         return [_too_few(question, max((p.n for p in points), default=0))]
@@ -187,19 +187,41 @@ def _power(question: Question) -> list[str]:
     ]
 
 
-def _size_words(question: Question, curve: PowerCurve, target: float, name: str) -> str:
+def _has_size(curve: PowerCurve, target: float) -> bool:
+    """Whether the size for a power is known, and among those that were studied."""
     size = curve.size(target)
     first, last = size.studied
-    if curve.curve is None or not curve.curve.trusted or not first <= size.value <= last:
-        return ""
-    low, high = (max(first, size.low), min(size.high, last))
-    where = ", ".join(question.labels.level(f, v) for f, v in curve.setting.items())
-    return (
-        f"{question.labels.method(curve.method)} needed about {size.value:,.0f} {readable(name)} "
-        f"for {100 * target:g}% power (95% interval {low:,.0f} to {high:,.0f})"
-        + f" with {where}"
-        * bool(where)
+    return curve.curve is not None and curve.curve.trusted and first <= size.value <= last
+
+
+def _size_words(question: Question, curves: Sequence[PowerCurve], target: float, name: str) -> str:
+    """The size of each of two curves, with its interval; of more, the smallest and the largest."""
+    what, power = readable(name), f"{100 * target:g}% power"
+
+    def where(curve: PowerCurve) -> str:
+        return ", ".join(question.labels.level(f, v) for f, v in curve.setting.items())
+
+    if len(curves) <= _EACH:
+        return "; ".join(
+            f"{question.labels.method(c.method)} needed about {c.size(target).value:,.0f} {what} "
+            f"for {power} ({_size_interval(c, target)})" + f" with {where(c)}" * bool(where(c))
+            for c in curves
+        )
+    ordered = sorted(curves, key=lambda curve: curve.size(target).value)
+    (least, one), (most, other) = (
+        (
+            f"{c.size(target).value:,.0f}",
+            ", ".join(filter(None, (question.labels.method(c.method), where(c)))),
+        )
+        for c in (ordered[0], ordered[-1])
     )
+    return f"{power} needed from about {least} {what} ({one}) to about {most} ({other})"
+
+
+def _size_interval(curve: PowerCurve, target: float) -> str:
+    size = curve.size(target)
+    first, last = size.studied
+    return f"95% interval {max(first, size.low):,.0f} to {min(size.high, last):,.0f}"
 
 
 def _recovery(question: Question) -> list[str]:
@@ -233,15 +255,17 @@ def _recovered(
     parts = []
     size = max((abs(o.value) for m in methods for o in biases.get(m, []) if _judged(o)), default=-1)
     if size >= 0:
-        parts.append(f"was off by at most {size:.2g} of its standard deviations")
+        unit = "standard deviation" if fixed(size, 2) == "1.00" else "standard deviations"
+        parts.append(f"was off by at most {fixed(size, 2)} {unit} on average")
     rates = sorted(
         (o for m in methods for o in covers.get(m, []) if _judged(o)), key=lambda o: o.value
     )
     if rates:
+        few = "only " if all(o.verdict is Verdict.LOW for o in rates) else ""
         level = 100 * (1 - question.estimand.alpha[0])
         parts.append(
-            f"its {level:g}% intervals held the true value in {_span(rates[0], rates[-1])} of data "
-            "sets"
+            f"its {level:g}% intervals held the true value in {few}{_span(rates[0], rates[-1])} of "
+            "data sets"
         )
     return _sentence(f"by {_lower(question.named(methods))}, {what} " + "; ".join(parts))
 
@@ -252,6 +276,8 @@ def _lower(words: str) -> str:
     return f"{words[0].lower()}{words[1:]}" if first in _OURS else words
 
 
+#: Curves whose sizes have a sentence each.
+_EACH = 2
 _OURS = ("All", "Multiple-membership", "Regressions")
 _STARTS = ("with", "by", "no", "in")
 
@@ -285,13 +311,23 @@ def _closed_forms(question: Question) -> list[str]:
     distances = [abs(float(r["difference"].replace(MINUS, "-"))) for r in rows]
     far = sum(bool(r["far"]) for r in rows)
     if not far:
+        agree, largest = (
+            ("The simulated value agrees", "difference")
+            if len(rows) == 1
+            else (f"All {len(rows)} simulated values agree", "largest difference")
+        )
         return [
-            f"All {len(rows)} simulated values agree with what is known: the largest difference is "
+            f"{agree} with what is known: the {largest} is {max(distances):.1f} Monte Carlo "
+            "standard errors."
+        ]
+    if len(rows) == 1:
+        return [
+            "The simulated value differs from what is known by "
             f"{max(distances):.1f} Monte Carlo standard errors."
         ]
     return [
-        f"{far} of {len(rows)} simulated values differ from what is known by more than 3 Monte "
-        f"Carlo standard errors, the farthest by {max(distances):.1f}."
+        f"{far} of {len(rows)} simulated values {'differs' if far == 1 else 'differ'} from what is "
+        f"known by more than 3 Monte Carlo standard errors, the farthest by {max(distances):.1f}."
     ]
 
 
@@ -384,11 +420,8 @@ def _weights(question: Question) -> list[tuple[str, str]]:
             for r in question.values("contraction", estimand)
             if r["method"] == method and float(r["value"]) < _MOSTLY_PRIOR
         ]
-        note = (
-            f" In {len(prior)} of {len(rows)} scenarios it was little more than the prior."
-            if prior
-            else ""
-        )
+        where = "" if len(rows) == 1 else f" in {len(prior)} of {len(rows)} scenarios"
+        note = f" It was little more than the prior{where}." if prior else ""
         name = question.labels.parameter(estimand.parameter)
         return [
             (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rmm.errors import counted
 from rmm.study.evaluate.engine_agreement import study_confirmations
 from rmm.study.report.data.results import StudyResults
 from rmm.study.report.front.question import Question
@@ -42,7 +43,10 @@ def _lost(question: Question) -> list[str]:
         where = f", {int(by_scenario.iloc[0]):,} of {total:,} with {place}" if place else ""
         name = question.labels.method(method)
         said.append(
-            (lost / len(mine), f"{lost:,} of {len(mine):,} fits of {name} {_WORDS[status]}{where}.")
+            (
+                lost / len(mine),
+                f"{lost:,} of {counted(len(mine), 'fit')} of {name} {_WORDS[status]}{where}.",
+            )
         )
     return [text for _, text in sorted(said, reverse=True)]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from rmm.errors import counted
 from rmm.study.measures.proportions import acceptance_band
 from rmm.study.report.data.format_numbers import fixed
 from rmm.study.report.figures.chart import FORMATS, drawing, inline
@@ -138,7 +139,8 @@ def _title(plan: _Plan) -> str:
 def _caption(plan: _Plan) -> str:
     question = plan.question
     counts = sorted({o.n for o in plan.found})
-    n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    fewest = f"{counts[0]:,} to " if len(counts) > 1 else ""
+    usable = f"{fewest}{counted(counts[-1], 'usable data set')} per scenario and method."
     if question.kind == NULL:
         level = 100 * question.estimand.alpha[0]
         return (
@@ -146,11 +148,11 @@ def _caption(plan: _Plan) -> str:
             f"{question.estimand.parameter} = {question.estimand.null:g}, which is true. "
             "Bars: 95% Monte Carlo intervals (Wilson). "
             f"Line: {level:g}%. Grey: where 95% of correct tests would be with as many data sets. "
-            f"{n} usable data sets per scenario and method."
+            f"{usable}"
         )
     return (
         "Mean estimate less the true value, divided by the standard deviation of the estimates. "
-        f"Bars: 95% Monte Carlo intervals. {n} usable data sets per scenario and method."
+        f"Bars: 95% Monte Carlo intervals. {usable}"
     )
 
 

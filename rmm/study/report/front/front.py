@@ -36,6 +36,8 @@ class Front:
     ----------
     masthead : str
         The size of the study in a line.
+    question : str
+        For a study without aims of its own.
     answer : tuple of str
         One or two sentences.
     figure : DotFigure or None
@@ -52,6 +54,7 @@ class Front:
     """
 
     masthead: str
+    question: str
     answer: tuple[str, ...]
     figure: DotFigure | None
     reasons: tuple[tuple[str, str], ...]
@@ -72,6 +75,7 @@ def front(results: Results, figures: Path) -> Front:
     sentences = tuple(answer(question))
     return Front(
         _masthead(results),
+        _question(question),
         sentences,
         dot_figure(question, figures),
         tuple(reasons(question)),
@@ -83,13 +87,28 @@ def front(results: Results, figures: Path) -> Front:
     )
 
 
+def _question(question: Question) -> str:
+    """What the report answers, for a study that does not state its aims."""
+    what, alpha = question.labels.parameter(question.estimand.parameter), question.estimand.alpha[0]
+    test, interval = f"{100 * alpha:g}% test", f"{100 * (1 - alpha):g}% interval"
+    return {
+        NULL: f"How often does a {test} find an effect of {what} that is not there?",
+        POWER: f"How often does a {test} find the effect of {what}?",
+        RECOVERY: (
+            f"How far are estimates of {what} from the true value, and how often does the "
+            f"{interval} hold it?"
+        ),
+        CALIBRATION: "Do posterior distributions hold the true values as often as they should?",
+    }[question.kind]
+
+
 def _masthead(results: Results) -> str:
     fits = results.fits
     most = int(fits.groupby(["scenario", "method"])["replication"].nunique().max())
     parts = [
         "Simulation study",
-        f"{counted(len(results.scenarios), 'scenario')} × up to {most:,} data sets",
-        f"{len(fits):,} fits",
+        f"{counted(len(results.scenarios), 'scenario')} × up to {counted(most, 'data set')}",
+        f"{counted(len(fits), 'fit')}",
     ]
     seconds = float(fits["seconds"].sum())
     if seconds > 0:

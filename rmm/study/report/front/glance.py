@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from rmm.errors import counted
 from rmm.study.design.estimand import Estimand
 from rmm.study.report.data.format_numbers import MISSING, fixed
 from rmm.study.report.front.question import CALIBRATION, Question, by_method
@@ -174,7 +175,7 @@ def _rate_cell(one: Judged | None) -> Cell:
     if one is None:
         return EMPTY
     if not one.shown:
-        return Cell("too few", words=f"{one.n} usable fits")
+        return Cell("too few", words=f"{counted(one.n, 'usable fit')}")
     text = fixed(100 * one.value, 2 if one.n >= 10_000 else 1)
     if one.value in (0, 1):  # no Monte Carlo error: what it may be
         text += (

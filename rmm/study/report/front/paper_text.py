@@ -46,7 +46,7 @@ def _design(question: Question) -> str:
     by_number: dict[int, list[str]] = {}
     for method in question.methods:
         by_number.setdefault(most[method], []).append(question.labels.method(method))
-    how = _listed([f"{n:,} data sets with {_listed(who)}" for n, who in by_number.items()])
+    how = _listed([f"{counted(n, 'data set')} with {_listed(who)}" for n, who in by_number.items()])
     return (
         f"We simulated {counted(len(scenarios), 'scenario')}{named}{_sizes(question)}. In each, we "
         f"analysed {how}."
@@ -61,7 +61,7 @@ def _sizes(question: Question) -> str:
     if varied & {*names} or not all(isinstance(given.get(name), int) for name in names):
         return ""
     groups, size, members = (given[name] for name in names)
-    return f", each with {groups:,} groups of {size:,} from {counted(members, 'member')}"
+    return f", each with {counted(groups, 'group')} of {size:,} from {counted(members, 'member')}"
 
 
 def _errors(question: Question) -> Iterator[str]:
@@ -89,11 +89,11 @@ def _lost(question: Question) -> Iterator[str]:
     lost = int((~fits["status"].isin(question.results.usable)).sum())
     if lost:
         yield (
-            f"{lost:,} of {len(fits):,} fits failed or did not converge; they were left out, and "
-            "their data sets were not replaced."
+            f"{lost:,} of {counted(len(fits), 'fit')} failed or did not converge; they were left "
+            "out, and their data sets were not replaced."
         )
     else:
-        yield f"All {len(fits):,} fits were used."
+        yield "The fit was used." if len(fits) == 1 else f"All {len(fits):,} fits were used."
 
 
 def _versions(question: Question) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rmm.errors import counted
 from rmm.study.report.data.format_numbers import MISSING, compact, decimals_for, fixed, uncertainty
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import Results
@@ -332,8 +333,9 @@ def calibration_table(results: Results) -> list[Table]:
         body.append(tuple(cells))
         where.append((results.filters.method(method), *results.filters.scenario(record)))
     caption = (
-        f"P value of the largest deviation of the ranks’ ECDF from the uniform one; {len(rows)} "
-        f"tests, so the smallest of calibrated methods is about {1 / (len(rows) + 1):.2g}."
+        f"P value of the largest deviation of the ranks’ ECDF from the uniform one; "
+        f"{counted(len(rows), 'test')}, so the smallest of calibrated methods is about "
+        f"{1 / (len(rows) + 1):.2g}."
     )
     heads = [*(readable(f) for f in results.factors), "Parameter", "Method", "data sets", "p"]
     plain = (*results.factors, "parameter", "method", "n", "ecdf_p")

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from rmm.errors import counted
 from rmm.study.methods.method import CLASSICAL, REML, Method
 from rmm.study.methods.own_methods import own_settings
 from rmm.study.planning.mechanism import look, number, span
@@ -55,8 +56,10 @@ def _confirms(method: Method) -> str:
     other, number = method.config.get("confirms"), method.replications
     if other is None:
         return ""
-    where = "" if number is None else f" on the first {number:,} data sets of each scenario"
-    return f"; confirms {other} by another engine{where}"
+    if number is None:
+        return f"; confirms {other} by another engine"
+    first = counted(number, "data set")
+    return f"; confirms {other} by another engine on the first {first} of each scenario"
 
 
 def _settings(method: Method) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rmm.errors import counted
 from rmm.study.files.environment import FACTS, RUN_FACTS
 from rmm.study.measures.measures import RATES
 from rmm.study.report.data.format_numbers import (
@@ -160,9 +161,10 @@ def _distance(row: Mapping[Any, Any], value: float, known: float, mcse: float) -
 def reference_note(rows: Sequence[Mapping[str, str]]) -> str:
     """How many of the distances are large, and how many would be by chance."""
     far = sum(bool(row["far"]) for row in rows)
+    ours = f"{far or 'none'} of ours {'is' if far == 1 else 'are'}"
     return (
-        f"{len(rows)} known values; {far or 'none'} of ours lie{'s' if far == 1 else ''} more than "
-        "3 Monte Carlo standard errors away, where right ones do so in about 1 of 370."
+        f"{counted(len(rows), 'known value')}; {ours} more than 3 Monte Carlo standard errors "
+        "away, where right ones are in about 1 of 370."
     )
 
 
