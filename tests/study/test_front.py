@@ -199,6 +199,23 @@ def test_all_methods_can_keep_the_level(tmp_path: Path) -> None:
     ]
 
 
+def test_methods_below_the_level_are_apart(tmp_path: Path) -> None:
+    rates = {"avg": (0.01, 0.005), "mm": (0.05, 0.045)}
+    assert answer(question_of(a_study(tmp_path / "study", rates))) == [
+        "Averaging stayed below the 5% level in every scenario (0.5% to 1.0%); mm kept it (4.5% to "
+        "5.0%)."
+    ]
+
+
+def test_one_method_of_which_more_is_possible_makes_all_uncertain(tmp_path: Path) -> None:
+    """Two phrases for nearly the same numbers were read as two results."""
+    rates = {"avg": (0.05, 0.068), "mm": (0.05, 0.045)}
+    assert answer(question_of(a_study(tmp_path / "study", rates, 500))) == [
+        "No deviation from the 5% level was found for Averaging and mm (4.4% to 6.8%; with 500 "
+        "data sets, up to 9.4% is possible)."
+    ]
+
+
 def test_few_data_sets_are_no_deviation_and_fewer_no_verdict(tmp_path: Path) -> None:
     rates = {"avg": (0.05, 0.3), "mm": (0.05, 0.05)}
     assert answer(question_of(a_study(tmp_path / "some", rates, 200))) == [
@@ -225,7 +242,9 @@ def test_few_data_sets_are_no_deviation_and_fewer_no_verdict(tmp_path: Path) -> 
 def test_a_rate_of_zero_says_what_it_may_be(tmp_path: Path) -> None:
     rates = {"avg": (0.3, 0.3), "mm": (0.0, 0.0)}
     question = question_of(a_study(tmp_path / "study", rates))
-    assert answer(question)[1] == ("mm kept the 5% level in every scenario (0.0% (at most 0.4%)).")
+    assert answer(question)[1] == (
+        "mm stayed below the 5% level in every scenario (0.0% (at most 0.4%))."
+    )
     assert [c.text for c in glance(question).columns[0].cells] == ["30.0", "0.0 (≤0.4)"]
 
 

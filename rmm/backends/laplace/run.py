@@ -33,7 +33,7 @@ from rmm.model.correlated_effects import Roles
 from rmm.model.spec import MemberPart
 from rmm.tables.read import Array
 
-#: Effective draws that are aimed at: the Monte Carlo error of a mean is 3% of its standard deviation.
+#: Effective draws that are aimed at: Monte Carlo errors of means are 3% of a standard deviation.
 ESS = 1000.0
 OPTIONS = ("ess",)
 

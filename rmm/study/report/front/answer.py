@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rmm.errors import counted
+from rmm.study.design.estimand import Estimand
 from rmm.study.evaluate.power import PowerCurve, power_curves
 from rmm.study.report.data.format_numbers import MINUS, compact, fixed
 from rmm.study.report.data.labels import readable
@@ -122,26 +123,34 @@ def _sentence(text: str) -> str:
 def _level_kept(
     question: Question, good: Sequence[str], judged: dict[str, list[Judged]], level: float
 ) -> list[str]:
-    """Methods that keep the level, and those of which nothing else is known.
+    """Methods that are below the level, and those that keep it, as far as is known.
 
-    Borderline ones, 1 in 20 by chance, are in neither group.
+    Borderline ones, 1 in 20 by chance, are in neither group. If more data sets could show that one
+    of the others does not keep the level, none of them is said to: readers take two phrases for two
+    results.
     """
     calm = [m for m in good if all(o.verdict is not Verdict.BORDERLINE for o in judged[m])]
-    kept = [m for m in calm if keeps_level(judged[m], level)]
-    unknown = [m for m in calm if m not in kept]
+    below = [m for m in calm if all(o.verdict is Verdict.CONSERVATIVE for o in judged[m])]
+    near = [m for m in calm if m not in below]
     if not calm:
         return ["No method clearly kept the level."] if len(judged) > 1 else []
     where = " in every scenario" if len(judged[calm[0]]) > 1 else ""
     percent_level, parts = f"{100 * level:g}%", []
-    if kept:
+    if below:
         parts.append(
-            f"{question.named(kept)} kept the {percent_level} level{where} ({_range(judged, kept)})"
+            f"{question.named(below)} stayed below the {percent_level} level{where} "
+            f"({_range(judged, below)})"
         )
-    if unknown:
-        who = question.named(unknown)
+    the_level = "it" if below else f"the {percent_level} level"
+    if near and all(keeps_level(judged[m], level) for m in near):
+        kept, where = question.named(near), where * (not below)
         parts.append(
-            f"no deviation from {'it' if kept else f'the {percent_level} level'} was found for "
-            f"{_lower(who)} ({_range(judged, unknown)}; {_possible(judged, unknown)})"
+            f"{_lower(kept) if below else kept} kept {the_level}{where} ({_range(judged, near)})"
+        )
+    elif near:
+        parts.append(
+            f"no deviation from {the_level} was found for {_lower(question.named(near))} "
+            f"({_range(judged, near)}; {_possible(judged, near)})"
         )
     return [_sentence("; ".join(parts))]
 
@@ -261,12 +270,12 @@ def _recovered(
         (o for m in methods for o in covers.get(m, []) if _judged(o)), key=lambda o: o.value
     )
     if rates:
-        few = "only " if all(o.verdict is Verdict.LOW for o in rates) else ""
+        low = [o.verdict is Verdict.LOW for o in rates]
+        share = _span(rates[0], rates[-1])
+        if any(low):
+            share = f"only {share}" if all(low) else f"as few as {_rate(rates[0])}"
         level = 100 * (1 - question.estimand.alpha[0])
-        parts.append(
-            f"its {level:g}% intervals held the true value in {few}{_span(rates[0], rates[-1])} of "
-            "data sets"
-        )
+        parts.append(f"its {level:g}% intervals held the true value in {share} of data sets")
     return _sentence(f"by {_lower(question.named(methods))}, {what} " + "; ".join(parts))
 
 
@@ -422,6 +431,7 @@ def _weights(question: Question) -> list[tuple[str, str]]:
         ]
         where = "" if len(rows) == 1 else f" in {len(prior)} of {len(rows)} scenarios"
         note = f" It was little more than the prior{where}." if prior else ""
+        note = _direction(question, estimand, str(method), len(rows)) + note
         name = question.labels.parameter(estimand.parameter)
         return [
             (
@@ -431,6 +441,17 @@ def _weights(question: Question) -> list[tuple[str, str]]:
             )
         ]
     return []
+
+
+def _direction(question: Question, estimand: Estimand, method: str, scenarios: int) -> str:
+    """In how many scenarios estimates of a method are too low or too high on average."""
+    verdicts = [o.verdict for o in question.biases(estimand) if o.method == method]
+    parts = [
+        f"too {word}" + (f" in {count} of {scenarios} scenarios" if scenarios > 1 else "")
+        for word, verdict in (("low", Verdict.LOW), ("high", Verdict.HIGH))
+        if (count := verdicts.count(verdict))
+    ]
+    return f" These averages are {' and '.join(parts)}." if parts else ""
 
 
 _MOSTLY_PRIOR = 0.36  # contraction at which a posterior sd is .8 of its prior's

@@ -203,6 +203,7 @@ def _facet(cell: Any, plan: _Plan, scenario: str, methods: Sequence[str], *, nam
                 fontsize=8,
                 color=FAULT if fault else "#222222",
                 fontweight="bold" if fault else "normal",
+                bbox={"boxstyle": "square,pad=0.08", "fc": "white", "ec": "none", "alpha": 0.8},
                 annotation_clip=False,
             )
     title = question.place(scenario, plan.scenarios).replace(", ", ",\n")
