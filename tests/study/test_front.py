@@ -310,7 +310,7 @@ def test_intervals_that_hold_in_spite_of_a_bias_are_told_apart(tmp_path: Path) -
 
     held, missed = answer(question_of(a_study(tmp_path / "study", truth=1.0, change=biased)))
     assert held.startswith("By mm, x was off by at most 0.99 standard deviations on average")
-    assert missed.startswith("By regressions and mmmm, x was off by at most 1.08")
+    assert missed.startswith("By Averaging, Copying and mmmm, x was off by at most 1.08")
     assert "held the true value in only 79.8% to 83.4% of" in missed
 
 
@@ -413,7 +413,7 @@ def test_every_number_of_the_figure_is_in_it(tmp_path: Path) -> None:
     for svg in (figure.wide, figure.narrow):
         texts = set(re.findall(r">([^<>]+)</text>", svg))
         assert {"16.0", "14.0", "Averaging", "mmmm", "no shared members"} <= texts
-    assert figure.title == "Regressions found effects of x that are not there"
+    assert figure.title == "Averaging and Copying found effects of x that are not there"
     assert {p.name for p in tmp_path.glob("figure_1.*")} == {"figure_1.svg", "figure_1.pdf"}
 
 

@@ -83,14 +83,18 @@ class Question:
         return self._kinds.get(method, "")
 
     def named(self, methods: Sequence[str]) -> str:
-        """Methods in words: a family by its name, up to four by theirs, or their number."""
+        """Methods in words: a family by its name, up to four by theirs, or their number.
+
+        Two or three methods with labels keep them: readers look for these words in the figure.
+        """
         if 2 < len(methods) == len(self.methods):
             return f"All {len(methods)} methods"
         left: list[str] = list(methods)
         words: list[str] = []
         for family, kinds in FAMILIES.items():
             every = [m for m in self.methods if self.kind_of(m) in kinds]
-            if len(every) > 1 and set(every) <= set(left):
+            labelled = all(self.labels.method(m) != m for m in every)
+            if 1 < len(every) and set(every) <= set(left) and not (labelled and len(every) <= 3):
                 words.append(family.lower() if words else family)
                 left = [m for m in left if m not in every]
         words += [self.labels.method(m) for m in left]
