@@ -5,4 +5,4 @@ from __future__ import annotations
 from rmm.families.negbinomial import NEGATIVE_BINOMIAL_COUNT
 from rmm.families.zero_counts import hurdle
 
-HURDLE_NEGBINOMIAL = hurdle(NEGATIVE_BINOMIAL_COUNT, "hurdle_negbinomial", "negative binomial")
+HURDLE_NEGBINOMIAL = hurdle(NEGATIVE_BINOMIAL_COUNT, "hurdle_negbinomial", "negative binomial", 15)

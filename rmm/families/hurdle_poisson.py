@@ -5,4 +5,4 @@ from __future__ import annotations
 from rmm.families.poisson import POISSON_COUNT
 from rmm.families.zero_counts import hurdle
 
-HURDLE_POISSON = hurdle(POISSON_COUNT, "hurdle_poisson", "Poisson")
+HURDLE_POISSON = hurdle(POISSON_COUNT, "hurdle_poisson", "Poisson", 14)

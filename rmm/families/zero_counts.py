@@ -23,7 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from rmm.families.base import Array, Curvature, Family, Outcome, Parameter, Values
+from rmm.families.base import (
+    Array,
+    Curvature,
+    Family,
+    KernelOutcome,
+    Outcome,
+    Parameter,
+    Values,
+)
 from rmm.formula.prior_syntax import Prior
 
 _SMALL = 1e-3  # rate of a count below which the series of log(1 - exp(-a)) is exact
@@ -93,6 +101,11 @@ class Count:
         """That of the plain count."""
         assert self.family.curvature is not None
         return self.family.curvature(eta, values, outcome)
+
+    def kernel(self, outcome: Outcome) -> KernelOutcome:
+        """That of the plain count."""
+        assert self.family.kernel is not None
+        return self.family.kernel(outcome)
 
     def log_positive(self, eta: Array, values: Values) -> tuple[ZeroRate, Array]:
         """The rate, and log(1 - P(0))."""
@@ -269,7 +282,7 @@ log_p[j] <- ifelse(y[j] == 0, {none}, {some})
 """
 
 
-def zero_inflated(count: Count, name: str, words: str) -> Family:
+def zero_inflated(count: Count, name: str, words: str, likelihood: int) -> Family:
     """The zero-inflated family of a count.
 
     Parameters
@@ -277,6 +290,8 @@ def zero_inflated(count: Count, name: str, words: str) -> Family:
     count : Count
     name, words : str
         Of the family, and of the count in a sentence: ``"Poisson"``.
+    likelihood : int
+        As in `KernelOutcome`.
 
     Returns
     -------
@@ -284,7 +299,7 @@ def zero_inflated(count: Count, name: str, words: str) -> Family:
     """
     model, plain = ZeroInflated(count), count.family
     return replace(
-        _with_zeros(count, name, ZI),
+        _with_zeros(count, name, ZI, likelihood),
         log_likelihood=model.log_likelihood,
         curvature=model.curvature,
         mean=model.mean,
@@ -308,12 +323,12 @@ def zero_inflated(count: Count, name: str, words: str) -> Family:
     )
 
 
-def hurdle(count: Count, name: str, words: str) -> Family:
+def hurdle(count: Count, name: str, words: str, likelihood: int) -> Family:
     """The hurdle family of a count; as `zero_inflated`."""
     model = Hurdle(count)
     positive = f"ifelse(mu[j] < 1.0E-5, {count.jags_log_rate}, log(1 - {count.jags_zero}))"
     return replace(
-        _with_zeros(count, name, HU),
+        _with_zeros(count, name, HU, likelihood),
         log_likelihood=model.log_likelihood,
         curvature=model.curvature,
         mean=model.mean,
@@ -340,7 +355,7 @@ def hurdle(count: Count, name: str, words: str) -> Family:
     )
 
 
-def _with_zeros(count: Count, name: str, zero: Parameter) -> Family:
+def _with_zeros(count: Count, name: str, zero: Parameter, likelihood: int) -> Family:
     """What zero-inflated and hurdle families have in common."""
     plain = count.family
     uniform = {zero.name: Prior("beta", (1.0, 1.0))}
@@ -353,6 +368,6 @@ def _with_zeros(count: Count, name: str, zero: Parameter) -> Family:
         priors=lambda outcome: {**plain.priors(outcome), **uniform},
         classic_priors=lambda outcome: {**plain.classic_priors(outcome), **uniform},
         example={"y": np.array([0, 1]), "zeros": np.zeros(2, dtype=np.int64)},
-        kernel=None,
+        kernel=lambda outcome: replace(count.kernel(outcome), likelihood=likelihood),
         jags_block=False,
     )
