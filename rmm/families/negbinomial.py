@@ -132,9 +132,10 @@ NEGBINOMIAL = Family(
 def _zero_rate(eta: Array, values: Values) -> ZeroRate:
     """shape log(1 + mu / shape)."""
     shape, odds = _log_odds(eta, values)
-    odds = np.maximum(odds, _LEAST_ODDS)
-    p, logs = expit(odds), -log_expit(-odds)
-    return ZeroRate(np.log(shape) + np.log(logs), p / logs, p * (1 - p) / logs)
+    near = np.maximum(odds, _LEAST_ODDS)
+    p, logs = expit(near), -log_expit(-near)
+    log_rate = np.where(odds > _LEAST_ODDS, np.log(shape) + np.log(logs), eta)
+    return ZeroRate(log_rate, p / logs, p * (1 - p) / logs)
 
 
 def _draw_positive(eta: Array, values: Values, passed: Array, rng: np.random.Generator) -> Array:

@@ -181,9 +181,7 @@ class ZeroInflated:
         plain = self.count.family.mean(eta, values, outcome)
         return np.asarray((1 - values["zi"][:, None]) * plain)
 
-    def draw(
-        self, eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
-    ) -> Array:
+    def draw(self, eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
         """(S, J) outcomes."""
         counted = rng.random(eta.shape) >= values["zi"][:, None]
         return np.where(counted, self.count.family.draw(eta, values, outcome, rng), 0)
@@ -232,9 +230,7 @@ class Hurdle:
         _, positive = self.count.log_positive(eta, values)
         return np.asarray((1 - values["hu"][:, None]) * np.exp(eta - positive))
 
-    def draw(
-        self, eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
-    ) -> Array:
+    def draw(self, eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
         """(S, J) outcomes."""
         eta = np.minimum(eta, _MOST)
         rate, positive = self.count.log_positive(eta, values)
@@ -276,9 +272,10 @@ class Hurdle:
         return np.maximum((low + high) / 2, 1e-6)
 
 
-#: A value of JAGS's that is not observed otherwise: the Poisson probability of 0 is exp(-mean).
-_JAGS = """zeros[j] ~ dpois(max(0, -log_p[j]))  # log_p: log likelihood of y ("zeros trick")
+#: A Poisson variable with mean m is 0 with probability exp(-m), so that log_p is what it adds.
+_JAGS = """zeros[j] ~ dpois(max(0, -log_p[j]))  # zeros trick: log_p is the log likelihood of y
 log_p[j] <- ifelse(y[j] == 0, {none}, {some})
+log_count[j] <- {mass}
 """
 
 
@@ -315,10 +312,11 @@ def zero_inflated(count: Count, name: str, words: str, likelihood: int) -> Famil
   else target += log1m(zi) + {count.stan_mass};
 }}""",
         jags_model=_JAGS.format(
-            none=f"log(zi + (1 - zi) * {count.jags_zero})",
-            some=f"log(1 - zi) + {count.jags_log_mass}",
+            none="log(zi + (1 - zi) * none[j])",
+            some="log(1 - zi) + log_count[j]",
+            mass=count.jags_log_mass,
         )
-        + "mu[j] <- exp(eta[j])",
+        + f"none[j] <- {count.jags_zero}  # probability of a count of 0\nmu[j] <- exp(eta[j])",
         working=plain.working,
     )
 
@@ -326,7 +324,7 @@ def zero_inflated(count: Count, name: str, words: str, likelihood: int) -> Famil
 def hurdle(count: Count, name: str, words: str, likelihood: int) -> Family:
     """The hurdle family of a count; as `zero_inflated`."""
     model = Hurdle(count)
-    positive = f"ifelse(mu[j] < 1.0E-5, {count.jags_log_rate}, log(1 - {count.jags_zero}))"
+    positive = f"ifelse(mu[j] < 1.0E-5, {count.jags_log_rate}, log(1 - none[j]))"
     return replace(
         _with_zeros(count, name, HU, likelihood),
         log_likelihood=model.log_likelihood,
@@ -348,9 +346,12 @@ def hurdle(count: Count, name: str, words: str, likelihood: int) -> Family:
     - log1m_exp({count.stan_zero});
 }}""",
         jags_model=_JAGS.format(
-            none="log(hu)", some=f"log(1 - hu) + {count.jags_log_mass} - log_some[j]"
+            none="log(hu)",
+            some="log(1 - hu) + log_count[j] - log_some[j]",
+            mass=count.jags_log_mass,
         )
-        + f"log_some[j] <- {positive}  # log P(count > 0)\nmu[j] <- exp(eta[j])",
+        + f"# log_some: log probability of a count above 0\nlog_some[j] <- {positive}\n"
+        f"none[j] <- {count.jags_zero}\nmu[j] <- exp(eta[j])",
         working=None,
     )
 

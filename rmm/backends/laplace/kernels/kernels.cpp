@@ -689,12 +689,13 @@ Count Block::count(int64_t j, bool overdispersed, Lanes log_shape) const {
         const Lanes mean = exponential(eta[j]);
         return {y * eta[j] - mean, y - mean, mean, eta[j], mean < most ? mean : most, one, one};
     }
-    const Lanes odds = larger(eta[j] - log_shape, all(-700.0)), size = larger(odds, -odds);
-    const Lanes small = exponential(-size), above = 1.0 / (1.0 + small);
+    const Lanes least = all(-700.0), odds = larger(eta[j] - log_shape, least);
+    const Lanes small = exponential(-larger(odds, -odds)), above = 1.0 / (1.0 + small);
     const Lanes p = where(odds > ZERO, above, small * above), trials = y + own;
     const Lanes logs = larger(odds, ZERO) + log_of_more(small), rate = own * logs;
-    return {y * odds - trials * logs, y - trials * p, trials * small * above * above,
-            log_shape + logarithm(logs), rate < most ? rate : most, p / logs,
+    return {y * (eta[j] - log_shape) - trials * logs, y - trials * p,
+            trials * small * above * above,
+            where(odds > least, log_shape + logarithm(logs), eta[j]), rate < most ? rate : most, p / logs,
             small * above * above / logs};
 }
 
