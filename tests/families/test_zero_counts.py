@@ -121,8 +121,8 @@ def test_counts_above_0_at_means_next_to_0(name: str) -> None:
         found = FAMILIES[name].log_likelihood(np.full((1, 2), log_mean), values, outcome)[0]
         ratio = 0.0 if "poisson" in name else np.log(1 + 1 / SHAPE)
         known = np.log1p(-ZERO) + np.array([0.0, log_mean - np.log(2) + ratio])
-        # The next terms of the series are of the order of the mean.
-        np.testing.assert_allclose(found, known, rtol=1e-12, atol=2 * np.exp(log_mean))
+        # The next terms of the series are of the order of the mean; sums of up to 2,400 are rounded.
+        np.testing.assert_allclose(found, known, rtol=1e-12, atol=2 * np.exp(log_mean) + 1e-12)
         curved = FAMILIES[name].curvature(np.full((1, 2), log_mean), values, outcome)
         np.testing.assert_allclose(curved.gradient, [[0, 1]], atol=2 * np.exp(log_mean) + 1e-12)
 
@@ -220,13 +220,21 @@ def test_priors_that_are_none_of_a_probability(prior: str, table: pd.DataFrame) 
         quiet(FORMULA + "z", of_family(NAMES[0], table), NAMES[0], priors={"zi": prior})
 
 
-@pytest.mark.parametrize("prior", ["zi ~ beta(50, 50)", "zi ~ uniform(0.49, 0.51)", "zi <- 0.5"])
+@pytest.mark.parametrize("prior", ["hu ~ beta(50, 30)", "hu ~ uniform(0.4, 0.8)", "hu <- 0.5"])
 def test_priors_of_a_probability(prior: str, table: pd.DataFrame) -> None:
-    """Each of them, narrow, keeps zi near a half, from the 0.3 of the data."""
-    data = of_family(NAMES[0], table)
-    fit = fitted(FORMULA + "z", data, NAMES[0], backend="laplace", priors=[prior])
-    found = fit.draws["zi"] if "<-" not in prior else np.array(0.5)
-    assert found.mean() == pytest.approx(0.45, abs=0.06)
+    """With a hurdle the posterior is known: a beta distribution, cut off where the prior is."""
+    data = of_family("hurdle_poisson", table).drop_duplicates("gid")
+    zeros = int((data["laws"] == 0).sum())
+    fit = fitted(FORMULA + "z", data, "hurdle_poisson", backend="laplace", priors=[prior])
+    if "<-" in prior:
+        assert "hu" not in fit.summary().index
+        return
+    found = fit.summary().loc["hu"]
+    a, b = (50, 30) if "beta" in prior else (1, 1)
+    law = stats.beta(a + zeros, b + 240 - zeros)
+    low, high = (0.0, 1.0) if "beta" in prior else (0.4, 0.8)
+    known = law.expect(lambda x: x, lb=low, ub=high, conditional=True)
+    assert abs(found["mean"] - known) < 4.5 * found["mcse_mean"]
 
 
 def test_default_prior_is_uniform_and_beta_is_for_probabilities(table: pd.DataFrame) -> None:
@@ -271,10 +279,12 @@ def test_zero_inflated_regressions_are_near_those_of_statsmodels(
     away = (found["mean"] - estimates[1:4]) / found["sd"]
     assert (away.abs() < 0.25).all(), away
     np.testing.assert_allclose(found["sd"], errors[1:4], rtol=0.1)
-    # On the scale of the logit, whose posterior is skewed where shape and zi explain the same zeros.
-    inflation = special.logit(fit.draws["zi"].ravel())
+    # On the scale of the logit. With a shape, which explains zeros too, its posterior has a long
+    # tail towards no extra zeros.
+    inflation = special.logit(fit.run.draws["zi"].ravel())
     assert abs(np.median(inflation) - estimates[0]) < 0.35 * errors[0]
-    assert inflation.std() == pytest.approx(errors[0], rel=0.3)
+    if name == "zero_inflated_poisson":
+        assert inflation.std() == pytest.approx(errors[0], rel=0.1)
 
 
 @pytest.mark.parametrize("name", HURDLES)
@@ -337,7 +347,7 @@ def test_predictions_checks_and_saving(name: str, table: pd.DataFrame, tmp_path:
     assert shares.sum() == pytest.approx(1)
     assert np.isfinite(fit.estimand("marginal_effect", variable="z")["mean"]).all()
     fit.plot_check()
-    fit.plot("prior_posterior")
+    fit.plot("prior")
     fit.save(tmp_path / "fit.zip")
     again = rmm.load(tmp_path / "fit.zip")
     pd.testing.assert_frame_equal(again.summary(), fit.summary())
@@ -345,7 +355,7 @@ def test_predictions_checks_and_saving(name: str, table: pd.DataFrame, tmp_path:
 
 def test_prior_predictive_counts(table: pd.DataFrame) -> None:
     """Their share of zeros is uniform, as its prior is: a count is hardly ever 0 here."""
-    data = of_family("hurdle_poisson", table)
+    data = of_family("hurdle_poisson", table).drop_duplicates("gid")
     found = rmm.prior_predictive(FORMULA + "z", data, "hurdle_poisson", draws=2000, seed=1)
     assert found.outcome is not None
     shares = (found.outcome == 0).mean(axis=1)
