@@ -130,7 +130,7 @@ NEGBINOMIAL = Family(
 
 
 def _zero_rate(eta: Array, values: Values) -> ZeroRate:
-    """shape log(1 + mu / shape)."""
+    """Shape log(1 + mu / shape)."""
     shape, odds = _log_odds(eta, values)
     near = np.maximum(odds, _LEAST_ODDS)
     p, logs = expit(near), -log_expit(-near)

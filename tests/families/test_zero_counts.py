@@ -121,7 +121,7 @@ def test_counts_above_0_at_means_next_to_0(name: str) -> None:
         found = FAMILIES[name].log_likelihood(np.full((1, 2), log_mean), values, outcome)[0]
         ratio = 0.0 if "poisson" in name else np.log(1 + 1 / SHAPE)
         known = np.log1p(-ZERO) + np.array([0.0, log_mean - np.log(2) + ratio])
-        # The next terms of the series are of the order of the mean; sums of up to 2,400 are rounded.
+        # The next terms of the series are of the order of the mean; sums are rounded.
         np.testing.assert_allclose(found, known, rtol=1e-12, atol=2 * np.exp(log_mean) + 1e-12)
         curved = FAMILIES[name].curvature(np.full((1, 2), log_mean), values, outcome)
         np.testing.assert_allclose(curved.gradient, [[0, 1]], atol=2 * np.exp(log_mean) + 1e-12)
@@ -386,7 +386,7 @@ def test_outcomes_that_are_no_counts(name: str, table: pd.DataFrame) -> None:
 
 
 def test_effects_of_extra_zeros_are_recovered() -> None:
-    """zi and the counts' coefficients, at 3,000 groups, within 4.5 posterior sds; not by poisson."""
+    """zi and the counts' coefficients, at 3,000 groups, within 4.5 posterior sds."""
     rng = np.random.default_rng(7)
     z = rng.normal(size=3000)
     y = np.where(rng.random(3000) < 0.4, 0, rng.poisson(np.exp(0.5 + 0.6 * z)))

@@ -240,7 +240,7 @@ def _supported(statement: PriorStatement, support: str, parameter: str) -> Prior
 
 
 def _check_probability(statement: PriorStatement, support: str, parameter: str) -> None:
-    """Raise `PriorError` for another prior of a probability, or a beta prior of other parameters."""
+    """Refuse other priors of a probability, and a beta prior of other parameters."""
     if support != "probability":
         raise PriorError(
             f"`{statement.text}`: beta() is the prior of a probability, and `{parameter}` is none."
