@@ -198,7 +198,7 @@ def check_engines_agree(
     assert (stan_["rhat"] < 1.03).all(), stan_
     for name, other in found.items():
         assert list(other.index) == list(stan_.index)
-        assert (other["rhat"] < 1.03).all(), other
+        assert not (other["rhat"] >= 1.03).any(), other  # laplace has no chains, and none
         z = (other["mean"] - stan_["mean"]).abs() / np.hypot(other["mcse_mean"], stan_["mcse_mean"])
         assert (z < 4.5).all(), pd.DataFrame({name: other["mean"], "stan": stan_["mean"], "z": z})
         assert (other["sd"] / stan_["sd"]).between(1 / 1.2, 1.2).all()
