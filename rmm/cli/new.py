@@ -47,17 +47,6 @@ _OUTCOMES = {
     "cloglog": ("y", ""),
     "poisson": ("y", ""),
     "negbinomial": ("y", "shape: 2\t# variance: mean + mean^2 / shape"),
-    "zero_inflated_poisson": ("y", "zi: 0.3\t# probability of an extra zero"),
-    "zero_inflated_negbinomial": (
-        "y",
-        "shape: 2\t# variance of the counts: mean + mean^2 / shape\n"
-        "    zi: 0.3\t# probability of an extra zero",
-    ),
-    "hurdle_poisson": ("y", "hu: 0.3\t# probability of a zero"),
-    "hurdle_negbinomial": (
-        "y",
-        "shape: 2\t# of the counts before zeros are left out\n    hu: 0.3\t# probability of a zero",
-    ),
     "lognormal": ("y", "sigma_l2: 1\t# residual sd of log(y)"),
     "gamma": ("y", "shape: 2\t# variance: mean^2 / shape"),
     "student": ("y", "sigma_l2: 1\t# scale of the residual\n    nu: 4\t# its degrees of freedom"),
