@@ -398,3 +398,34 @@ def test_effects_of_extra_zeros_are_recovered() -> None:
         assert abs(found["mean"][name] - value) < 4.5 * found["sd"][name]
     plain = fitted("y ~ 1 + z", data, "poisson", backend="laplace").summary()
     assert abs(plain["mean"]["b_l2[Intercept]"] - 0.5) > 10 * plain["sd"]["b_l2[Intercept]"]
+
+
+@pytest.mark.parametrize("name", ["zero_inflated_poisson", "hurdle_poisson"])
+def test_evidence_is_that_of_quadrature(name: str) -> None:
+    """Of an intercept with a normal prior and a probability with a beta prior, over a grid."""
+    y = np.array([0, 0, 0, 1, 0, 4, 2, 0, 0, 3, 1, 0, 6, 0, 2])
+    zero = "zi" if name in INFLATED else "hu"
+    fit = fitted(
+        "y ~ 1",
+        pd.DataFrame({"y": y, "row": range(15)}),
+        name,
+        backend="laplace",
+        priors={"b_l2[Intercept]": "normal(0.5, 0.8)", zero: "beta(2, 3)"},
+    )
+    eta, step = np.linspace(-4, 4, 801, retstep=True)
+    p, wide = np.linspace(0, 1, 2001, retstep=True)
+    logs = stats.norm(0.5, 0.8).logpdf(eta)[:, None] + stats.beta(2, 3).logpdf(p[1:-1])
+    for k in y:
+        mass = stats.poisson.logpmf(k, np.exp(eta))[:, None]
+        if name in INFLATED:
+            some = np.log1p(-p[1:-1]) + mass
+            logs = logs + (np.logaddexp(np.log(p[1:-1]), some) if k == 0 else some)
+        elif k == 0:
+            logs = logs + np.log(p[1:-1])
+        else:
+            positive = stats.poisson.logsf(0, np.exp(eta))[:, None]
+            logs = logs + np.log1p(-p[1:-1]) + mass - positive
+    # The trapezoidal rule, of a density that is 0 at all ends.
+    known = special.logsumexp(logs) + np.log(step * wide)
+    found = fit.log_evidence()
+    assert abs(found.value - known) < 4.5 * found.mcse + 1e-4
