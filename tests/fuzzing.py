@@ -286,13 +286,13 @@ formula_texts = plain_formulas | st.builds(
 )
 
 _families = ("normal", "student_t", "half_normal", "half_t", "half_cauchy", "exponential", "gamma",
-             "uniform", "dnorm", "dt", "dunif", "dexp", "dgamma", "dscaled.gamma", "fixed",
-             "nothing")  # fmt: skip
+             "uniform", "beta", "dbeta", "dnorm", "dt", "dunif", "dexp", "dgamma", "dscaled.gamma",
+             "fixed", "nothing")  # fmt: skip
 prior_texts = st.one_of(
     st.builds(
         "{}{}{}{}({}){}".format,
         st.sampled_from(("b_l1", "b.l1", "b_l2", "b_w", "b.w", "sigma_l1", "tau.l1", "tau.l2",
-                         "b_l3", "u_l1", "shape", "b_f", "b_w_2", "alpha")),
+                         "b_l3", "u_l1", "shape", "zi", "b_f", "b_w_2", "alpha")),
         st.sampled_from(("", "", "[1]", "[x]", "[ 2 ]", "[b1]", "[Intercept]", "[²]", "[9]", "[]",
                          "[" + "9" * 5000 + "]", "[I(x^2)]", "[a[b]]")),
         st.sampled_from((" ~ ", "~", " <- ", "=")),

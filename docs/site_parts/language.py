@@ -69,6 +69,8 @@ def prior_families() -> str:
             if row.support == "interval"
             else "correlations"
             if row.support == "correlation"
+            else "0 to 1"
+            if row.support == "probability"
             else "all numbers",
         )
         for name, row in PRIOR_FAMILIES.items()

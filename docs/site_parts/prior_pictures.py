@@ -32,6 +32,13 @@ GROUPS, MEMBERS, COUNTRIES, DRAWS = 200, 50, 20, 2000
 type Array = np.ndarray
 
 Draw = Callable[[np.random.Generator], Array]
+
+
+def extra_zeros(rng: np.random.Generator, counts: Array) -> Array:
+    """The counts of 7 groups in 10, and zeros."""
+    return np.where(rng.random(GROUPS) < 0.3, 0.0, counts)
+
+
 #: Family -> what is drawn for each group.
 OUTCOMES: dict[str, Draw] = {
     "gaussian": lambda rng: rng.normal(50, 10, GROUPS),
@@ -41,16 +48,27 @@ OUTCOMES: dict[str, Draw] = {
     "gamma": lambda rng: rng.gamma(2, 300, GROUPS),
     "poisson": lambda rng: rng.poisson(8, GROUPS).astype(float),
     "negbinomial": lambda rng: rng.negative_binomial(2, 0.2, GROUPS).astype(float),
+    "zero_inflated_poisson": lambda rng: extra_zeros(rng, rng.poisson(8, GROUPS)),
+    "zero_inflated_negbinomial": lambda rng: extra_zeros(
+        rng, rng.negative_binomial(2, 0.2, GROUPS)
+    ),
+    "hurdle_poisson": lambda rng: extra_zeros(rng, 1 + rng.poisson(7, GROUPS)),
+    "hurdle_negbinomial": lambda rng: extra_zeros(rng, 1 + rng.negative_binomial(2, 0.2, GROUPS)),
     "binomial": lambda rng: (rng.random(GROUPS) < 0.3).astype(float),
     "probit": lambda rng: (rng.random(GROUPS) < 0.3).astype(float),
     "cloglog": lambda rng: (rng.random(GROUPS) < 0.3).astype(float),
     "beta": lambda rng: rng.beta(3, 7, GROUPS),
     "ordinal": lambda rng: rng.choice([1, 2, 3, 4], GROUPS, p=[0.2, 0.4, 0.3, 0.1]),
 }
-MEASURED, POSITIVE = (
-    ("gaussian", "student"),
-    ("weibull", "lognormal", "gamma", "poisson", "negbinomial"),
+COUNTS = (
+    "poisson",
+    "negbinomial",
+    "zero_inflated_poisson",
+    "zero_inflated_negbinomial",
+    "hurdle_poisson",
+    "hurdle_negbinomial",
 )
+MEASURED, POSITIVE = ("gaussian", "student"), ("weibull", "lognormal", "gamma", *COUNTS)
 #: Title of a panel -> the families in it.
 PANELS = {
     "outcome less its mean, in standard deviations": MEASURED,
@@ -98,7 +116,7 @@ def drawn(family: str) -> tuple[Array, Array, float | None]:
     if family in MEASURED:
         said, seen = ((values - y.mean()) / y.std() for values in (found.outcome, y))
     elif family in POSITIVE:
-        more = 0.5 if family in ("poisson", "negbinomial") else 0.0
+        more = 0.5 if family in COUNTS else 0.0
         said, seen = (np.log10((v + more) / (np.median(y) + more)) for v in (found.outcome, y))
     elif family == "beta":
         said, seen = found.outcome, y
@@ -116,7 +134,7 @@ def draw() -> mpl.figure.Figure:
     heights = [len(families) for families in PANELS.values()]
     with mpl.rc_context(SETTINGS):
         figure, rows = plt.subplots(
-            len(PANELS), 1, figsize=(7, 5.4), height_ratios=heights, layout="constrained"
+            len(PANELS), 1, figsize=(7, 6.2), height_ratios=heights, layout="constrained"
         )
         for axes, (title, families) in zip(rows, PANELS.items(), strict=True):
             for place, family in enumerate(families):

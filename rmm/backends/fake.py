@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from rmm.backends.base import Array, Availability, ProgressListener, Run, Settings, accept_all
 from rmm.backends.child_processes import ending, run_group
@@ -38,6 +39,7 @@ _CHILDREN = {
     "memory": "import resource as r; r.setrlimit(r.RLIMIT_AS, (1 << 28,) * 2); bytearray(1 << 29)",
 }
 _POSITIVE = ("sigma", "shape", "tau")
+_PROBABILITIES = ("zi", "hu")
 
 
 def run(
@@ -119,6 +121,8 @@ def _draws(
     draws: Array = np.stack(chains)
     if name.startswith("cor_l1"):  # those of some matrix
         return np.asarray(0.3 * np.tanh(draws))
+    if name in _PROBABILITIES:
+        return np.asarray(expit(draws))
     return np.exp(draws) if name.startswith(_POSITIVE) else draws
 
 

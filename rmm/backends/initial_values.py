@@ -12,6 +12,7 @@ from rmm.design.prepare import Model
 from rmm.design.priors.places import IN_PROGRAMS
 from rmm.design.weights.invalid_weights import finite_weights
 from rmm.errors import BackendError, DataError, unknown_name
+from rmm.formula.prior_distributions import quantile
 from rmm.formula.prior_syntax import Prior
 from rmm.model.correlations import partial_correlations
 from rmm.model.spec import CUT
@@ -101,6 +102,10 @@ def _numbers(name: str, given: Any, model: Model) -> Any:
         raise BackendError(
             f"The initial values of `{name}` in `inits` must be the correlations of a positive "
             f"definite matrix, but are {given!r}."
+        )
+    if parameter.support == "probability" and ((values <= 0) | (values >= 1)).any():
+        raise BackendError(
+            f"The initial value of `{name}` in `inits` must be between 0 and 1, not {given!r}."
         )
     if parameter.support == "positive" and (values <= 0).any():
         raise BackendError(
@@ -226,6 +231,8 @@ def _one(prior: Prior, centre: float, spread: float, rng: np.random.Generator) -
         return float(low + (high - low) * rng.uniform(0.25, 0.75))
     if prior.family == "lkj":
         return float(rng.uniform(-0.5, 0.5))
+    if prior.family == "beta":
+        return float(quantile(prior, rng.uniform(0.25, 0.75)))
     if prior.family in ("normal", "student_t"):
         return float(centre + spread * rng.uniform(-1, 1))
     return float(spread * np.exp(rng.uniform(_LOW, _HIGH)))

@@ -98,7 +98,8 @@ def add_fit(commands: Any) -> None:
         default="gaussian",
         metavar="FAMILY",
         help="family of the outcome: gaussian, binomial, condlogit, weibull, cox, poisson, "
-        "negbinomial, lognormal, gamma, student, beta, probit, cloglog or ordinal; "
+        "negbinomial, zero_inflated_poisson, zero_inflated_negbinomial, hurdle_poisson, "
+        "hurdle_negbinomial, lognormal, gamma, student, beta, probit, cloglog or ordinal; "
         "default: %(default)s",
     )
     fit.add_argument(

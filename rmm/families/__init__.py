@@ -14,6 +14,8 @@ from rmm.families.condlogit import CONDLOGIT
 from rmm.families.cox import COX, Cox
 from rmm.families.gamma import GAMMA
 from rmm.families.gaussian import GAUSSIAN
+from rmm.families.hurdle_negbinomial import HURDLE_NEGBINOMIAL
+from rmm.families.hurdle_poisson import HURDLE_POISSON
 from rmm.families.lognormal import LOGNORMAL
 from rmm.families.negbinomial import NEGBINOMIAL
 from rmm.families.ordinal import ORDINAL, Ordinal
@@ -21,6 +23,8 @@ from rmm.families.poisson import POISSON
 from rmm.families.probit import PROBIT
 from rmm.families.student import STUDENT
 from rmm.families.weibull import WEIBULL
+from rmm.families.zero_inflated_negbinomial import ZERO_INFLATED_NEGBINOMIAL
+from rmm.families.zero_inflated_poisson import ZERO_INFLATED_POISSON
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -32,6 +36,10 @@ FAMILIES: dict[str, Family] = {
         COX,
         POISSON,
         NEGBINOMIAL,
+        ZERO_INFLATED_POISSON,
+        ZERO_INFLATED_NEGBINOMIAL,
+        HURDLE_POISSON,
+        HURDLE_NEGBINOMIAL,
         LOGNORMAL,
         GAMMA,
         STUDENT,
@@ -57,6 +65,10 @@ SYNONYMS: dict[str, str] = {
     "negativebinomial": "negbinomial",
     "negbin": "negbinomial",
     "nb2": "negbinomial",
+    "zip": "zero_inflated_poisson",
+    "zinb": "zero_inflated_negbinomial",
+    "zeroinflatednegativebinomial": "zero_inflated_negbinomial",
+    "hurdlenegativebinomial": "hurdle_negbinomial",
     "t": "student",
     "studentt": "student",
     "cumulative": "ordinal",
@@ -81,6 +93,10 @@ LINKS: dict[str, dict[str, str]] = {
     "student": {"identity": "student"},
     "poisson": {"log": "poisson"},
     "negbinomial": {"log": "negbinomial"},
+    "zero_inflated_poisson": {"log": "zero_inflated_poisson"},
+    "zero_inflated_negbinomial": {"log": "zero_inflated_negbinomial"},
+    "hurdle_poisson": {"log": "hurdle_poisson"},
+    "hurdle_negbinomial": {"log": "hurdle_negbinomial"},
     "gamma": {"log": "gamma"},
     "beta": {"logit": "beta"},
 }
@@ -99,11 +115,15 @@ def family_name(text: str) -> str | None:
         None if there is no such family.
     """
     plain = _plain_name(text)
-    return plain if plain in FAMILIES else SYNONYMS.get(plain)
+    return _PLAIN.get(plain) or SYNONYMS.get(plain)
 
 
 def _plain_name(text: str) -> str:
     return "".join(c for c in text.casefold() if c not in " _-.")
+
+
+#: A family's name without its underscores, as that of a user is compared with it.
+_PLAIN = {_plain_name(name): name for name in FAMILIES}
 
 
 def is_family(value: object) -> bool:

@@ -29,8 +29,8 @@ class Parameter:
     dims : tuple of str
         Names of its dimensions (keys of `Design.coords`); ``()`` for a scalar.
     support : str
-        ``"real"``, ``"positive"``, ``"ordered"``: real numbers that rise, or ``"correlation"``:
-        -1 to 1.
+        ``"real"``, ``"positive"``, ``"probability"``: 0 to 1, ``"ordered"``: real numbers that
+        rise, or ``"correlation"``: -1 to 1.
     role : str
         ``"threshold"``, ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"``,
         ``"correlation"`` or ``"effect"``. All but effects are structural parameters.
@@ -297,6 +297,8 @@ class Family:
     separated : str
         What of the outcome ``{label}`` is separated where the likelihood has no maximum; "" where
         this is not looked at.
+    separation : str
+        In which directions it has none: a key of ``CONES`` in `rmm.design.checks.separation`.
     options : mapping
         What the user chose, such as ``{"intervals": 10}``.
     option_names : tuple of str
@@ -361,6 +363,7 @@ class Family:
     in_words: tuple[str, str] = ("an outcome", "the linear predictor changes")
     like_residual: str = ""
     separated: str = ""
+    separation: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     option_names: tuple[str, ...] = ()
     for_outcome: Callable[..., Family] | None = None
@@ -399,7 +402,9 @@ class Family:
         dict
             Parameter -> (1,) array, of thresholds (1, K - 1).
         """
-        found = {p.name: np.ones(1) for p in self.parameters}
+        found = {
+            p.name: np.full(1, 0.5 if p.support == "probability" else 1.0) for p in self.parameters
+        }
         if self.thresholds is not None:
             found |= {p.name: self.thresholds(outcome)[None] for p in self.parameters if p.dims}
         return found

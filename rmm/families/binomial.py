@@ -203,6 +203,7 @@ BINOMIAL = Family(
         " affected."
     ),
     separated="the zeros and ones of `{label}` are separated in all or some groups",
+    separation="binomial",
     working=_working,
     curvature=_curvature,
     kernel=_kernel,

@@ -143,6 +143,7 @@ CONDLOGIT = Family(
         "affected."
     ),
     separated="the choices of `{label}` are separated",
+    separation="condlogit",
     curvature=_curvature,
     kernel=_kernel,
     stan_data="int<lower=1> S;  // number of strata\n"

@@ -861,6 +861,7 @@ def _family(intervals: int | None) -> Family:
             "{which}."
         ),
         separated="the order of all or some events of `{label}` is determined",
+        separation="cox",
         working=_working,
         curvature=_curvature,
         kernel=_kernel,

@@ -20,10 +20,13 @@ from rmm.families.base import (
     Values,
 )
 from rmm.families.poisson import log_mean, log_widths, mean_count, read_counts
+from rmm.families.zero_counts import Count, ZeroRate
 from rmm.formula.prior_syntax import Prior
 
 _MOST = 40.0  # log of the largest mean that outcomes are drawn with
 _USUAL = 2.0  # a shape, for a normal approximation
+_LEAST_ODDS = -700.0  # log odds: exp() of less is 0
+_MOST_SHARE = float(np.nextafter(1.0, 0.0))
 
 
 def _log_odds(eta: Array, values: Values) -> tuple[Array, Array]:
@@ -112,6 +115,7 @@ NEGBINOMIAL = Family(
         "Coefficients (b_*) are hardly affected."
     ),
     separated="the zeros of `{label}` are separated from the other counts",
+    separation="counts",
     working=_working,
     curvature=_curvature,
     kernel=_kernel,
@@ -123,4 +127,38 @@ NEGBINOMIAL = Family(
     "p[j] <- shape / (shape + mu[j])\nlog(mu[j]) <- eta[j]",
     priors=_priors,
     classic_priors=_classic_priors,
+)
+
+
+def _zero_rate(eta: Array, values: Values) -> ZeroRate:
+    """Shape log(1 + mu / shape)."""
+    shape, odds = _log_odds(eta, values)
+    near = np.maximum(odds, _LEAST_ODDS)
+    p, logs = expit(near), -log_expit(-near)
+    log_rate = np.where(odds > _LEAST_ODDS, np.log(shape) + np.log(logs), eta)
+    return ZeroRate(log_rate, p / logs, p * (1 - p) / logs)
+
+
+def _draw_positive(eta: Array, values: Values, passed: Array, rng: np.random.Generator) -> Array:
+    """The first of a Poisson number of jumps, which are logarithmic, and the count after it.
+
+    Quenouille (1949), Biometrics 5, 162-164.
+    """
+    shape, odds = _log_odds(eta, values)
+    jump = rng.logseries(np.minimum(expit(odds), _MOST_SHARE))
+    rest = rng.gamma(shape * (1 - passed)) * np.exp(eta) / shape
+    return jump + rng.poisson(rest)
+
+
+NEGATIVE_BINOMIAL_COUNT = Count(
+    NEGBINOMIAL,
+    _zero_rate,
+    _draw_positive,
+    overdispersion=lambda values: 1 / values["shape"],
+    jags_log_rate="eta[j] - mu[j] / 2 * (1 + 1 / shape)",
+    jags_zero="pow(shape / (shape + mu[j]), shape)",
+    jags_log_mass="loggam(y[j] + shape) - loggam(shape) - logfact(y[j])\n"
+    "  + shape * log(shape) + y[j] * eta[j] - (y[j] + shape) * log(shape + mu[j])",
+    stan_zero="-shape * log1p_exp(eta[j] - log(shape))",
+    stan_mass="neg_binomial_2_log_lpmf(y[j] | eta[j], shape)",
 )

@@ -372,6 +372,7 @@ ORDINAL = Family(
         "Predicted probabilities are not affected."
     ),
     separated="the levels of `{label}` are separated in all or some groups",
+    separation="ordinal",
     new_outcome=_new_outcome,
     some_groups=_some_groups,
     coords=threshold_labels,

@@ -9,6 +9,7 @@ from scipy.special import gammaln
 
 from rmm.errors import DataError, counted
 from rmm.families.base import Array, Curvature, Family, KernelOutcome, Outcome, Values, Widths
+from rmm.families.zero_counts import Count, ZeroRate
 
 _MOST = 40.0  # log of the largest mean that outcomes are drawn with: numbers of 64 bits end at 43
 
@@ -117,6 +118,7 @@ POISSON = Family(
     check="counts",
     in_words=("counts (Poisson, log link)", "the log of the expected count changes"),
     separated="the zeros of `{label}` are separated from the other counts",
+    separation="counts",
     working=_working,
     curvature=_curvature,
     kernel=_kernel,
@@ -129,4 +131,27 @@ POISSON = Family(
     jags_standard_effects=True,
     jags_model="y[j] ~ dpois(mu[j])\nmu[j] <- 1 * exp(eta[j])  # the 1 keeps JAGS from a sampler "
     "that is not exact",
+)
+
+
+def _zero_rate(eta: Array, values: Values) -> ZeroRate:
+    """The mean itself."""
+    return ZeroRate(eta, 1.0, 1.0)
+
+
+def _draw_positive(eta: Array, values: Values, passed: Array, rng: np.random.Generator) -> Array:
+    """The first event of a Poisson process, and those after it."""
+    return 1 + rng.poisson(np.exp(eta) * (1 - passed))
+
+
+POISSON_COUNT = Count(
+    POISSON,
+    _zero_rate,
+    _draw_positive,
+    overdispersion=lambda values: 0.0,
+    jags_log_rate="eta[j] - mu[j] / 2",
+    jags_zero="exp(-mu[j])",
+    jags_log_mass="y[j] * eta[j] - mu[j] - logfact(y[j])",
+    stan_zero="-exp(eta[j])",
+    stan_mass="poisson_log_lpmf(y[j] | eta[j])",
 )

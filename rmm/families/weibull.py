@@ -388,6 +388,7 @@ WEIBULL = Family(
         "priors. Coefficients (b_*) are hardly affected."
     ),
     separated="groups of `{label}` without an event are separated from those with one",
+    separation="weibull",
     working=_working,
     curvature=_curvature,
     kernel=_kernel,

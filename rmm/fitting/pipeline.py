@@ -70,7 +70,9 @@ def fit(
         compressed or not), .parquet, .rda, Stata, SPSS, SAS or Excel.
     family : str or Family
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
-        ``"negbinomial"``, ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
+        ``"negbinomial"``, ``"zero_inflated_poisson"``, ``"zero_inflated_negbinomial"``,
+        ``"hurdle_poisson"``, ``"hurdle_negbinomial"``,
+        ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
         ``"ordinal"`` (``levels=[...]`` is the order of its levels); ``link="probit"`` for binomial
         and ordinal, ``link="cloglog"`` for binomial (the families ``"probit"`` and
         ``"cloglog"``), in any case and with R's synonyms: `rmm.families`. R's order,

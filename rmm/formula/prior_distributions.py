@@ -139,6 +139,12 @@ LAWS: Mapping[str, Law] = {
         lambda x, a, b: np.full(np.shape(x), -np.log(b - a)),
         lambda x, a, b: (x - a) / (b - a),
     ),
+    "beta": Law(
+        lambda p, a, b: special.betaincinv(a, b, p),
+        lambda a, b: a * b / ((a + b) ** 2 * (a + b + 1)),
+        lambda x, a, b: special.xlogy(a - 1, x) + special.xlog1py(b - 1, -x) - special.betaln(a, b),
+        lambda x, a, b: special.betainc(a, b, x),
+    ),
     "precision_gamma": Law(
         _root_quantile,
         _root_variance,
@@ -212,6 +218,9 @@ def to_power(prior: Prior, power: float) -> Prior | None:
         case "gamma":
             shape = power * (values[0] - 1) + 1
             return Prior(family, (shape, power * values[1])) if shape > 0 else None
+        case "beta":
+            first, second = (power * (value - 1) + 1 for value in values)
+            return Prior(family, (first, second)) if min(first, second) > 0 else None
         case "lkj":
             shape = power * (values[0] - 1) + 1
             return Prior(family, (shape,)) if shape > 0 else None
@@ -230,6 +239,8 @@ def support(prior: Prior) -> tuple[float, float]:
         return prior.values[0], prior.values[0]
     if found == "correlation":
         return -1.0, 1.0
+    if found == "probability":
+        return 0.0, 1.0
     return (0.0 if found == "positive" else -np.inf), np.inf
 
 

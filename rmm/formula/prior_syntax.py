@@ -30,13 +30,14 @@ PRIOR_FAMILIES: dict[str, PriorFamily] = {
     "exponential": PriorFamily(("rate",), "positive"),
     "gamma": PriorFamily(("shape", "rate"), "positive"),
     "uniform": PriorFamily(("lower", "upper"), "interval"),
+    "beta": PriorFamily(("alpha", "beta"), "probability"),
     "precision_gamma": PriorFamily(("shape", "rate"), "positive"),
     "lkj": PriorFamily(("eta",), "correlation"),
     "fixed": PriorFamily(("value",), "fixed"),
 }
 MAX_LENGTH = 2_000  # characters of one statement: longer ones are mistakes
 PRIOR_SETS = ("weakly_informative", "rmm")
-_POSITIVE_HYPER = ("scale", "df", "rate", "shape", "eta")
+_POSITIVE_HYPER = ("scale", "df", "rate", "shape", "eta", "alpha", "beta")
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,7 @@ _JAGS: dict[str, tuple[int, str, Callable[..., list[float]]]] = {
     "dunif": (2, "uniform", lambda a, b: [a, b]),
     "dexp": (1, "exponential", lambda rate: [rate]),
     "dgamma": (2, "gamma", lambda a, b: [a, b]),
+    "dbeta": (2, "beta", lambda a, b: [a, b]),
     "dscaled.gamma": (2, "half_t", lambda s, df: [df, s]),
 }
 _HALF = {"normal": "half_normal", "student_t": "half_t"}

@@ -105,7 +105,9 @@ def simulate(
         random effects of the same units.
     family : str
         ``"gaussian"``, ``"binomial"``, ``"condlogit"``, ``"weibull"``, ``"cox"``, ``"poisson"``,
-        ``"negbinomial"``, ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
+        ``"negbinomial"``, ``"zero_inflated_poisson"``, ``"zero_inflated_negbinomial"``,
+        ``"hurdle_poisson"``, ``"hurdle_negbinomial"``,
+        ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
         ``"probit"``, ``"cloglog"``, ``"ordinal"`` (levels from 1, with the thresholds
         ``tau[1|2]``, ``tau[2|3]``, ... among the parameters), ``"multinomial"`` (with
         `categories`; not in study files).

@@ -307,6 +307,8 @@ def _check_parameters(
                 f"The value {given[name]:g} is negative.",
                 "A standard deviation must be 0 or more.",
             )
+        if name in parameters and parameters[name].support == "probability":
+            _check_probability(name, given[name])
         if name == "shape" and given[name] <= 0:
             raise RecipeError(
                 f"truth.parameters.{name}",
@@ -319,6 +321,15 @@ def _check_parameters(
         own = [name for name in known if name.startswith(f"{found.cor}[")]
         _check_correlations(own, values, priors)
     return values, priors
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise RecipeError(
+            f"truth.parameters.{name}",
+            f"The value {value:g} is no probability.",
+            "It must be between 0 and 1.",
+        )
 
 
 def _check_correlations(

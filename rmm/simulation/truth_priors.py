@@ -29,6 +29,7 @@ SAMPLERS: dict[str, Callable[..., float]] = {
     "exponential": lambda rng, rate: rng.exponential(1 / rate),
     "gamma": lambda rng, shape, rate: rng.gamma(shape, 1 / rate),
     "uniform": lambda rng, lower, upper: rng.uniform(lower, upper),
+    "beta": lambda rng, alpha, beta: rng.beta(alpha, beta),
     "lkj": lambda rng, eta: 0.0,  # together: `_correlations`
 }
 
@@ -93,12 +94,20 @@ def read_truth_prior(name: str, given: Mapping[str, Any], parameter: Parameter) 
             f"Allowed: {listed(SAMPLERS)}.",
         )
     support = PRIOR_FAMILIES[prior.family].support
-    positive = support == "positive" or (support == "interval" and prior.hyper["lower"] >= 0)
+    bounded = support == "interval" and prior.hyper["lower"] >= 0
+    share = support == "probability" or (bounded and prior.hyper["upper"] <= 1)
+    positive = support in ("positive", "probability") or bounded
     if (prior.family == "lkj") != (parameter.support == "correlation"):
         raise RecipeError(
             f"{key}.prior",
             f"{text!r} cannot be the prior of `{name}`.",
             "lkj(eta) is the prior of correlations, and they have no other.",
+        )
+    if parameter.support == "probability" and not share:
+        raise RecipeError(
+            f"{key}.prior",
+            f"{text!r} can give values outside of 0 to 1, but `{name}` is a probability.",
+            "Use beta, or uniform with limits from 0 to 1.",
         )
     if parameter.support == "positive" and not positive:
         raise RecipeError(

@@ -36,6 +36,10 @@ OUTCOMES = {
     "condlogit": "chosen",
     "poisson": "count",
     "negbinomial": "count",
+    "zero_inflated_poisson": "count",
+    "zero_inflated_negbinomial": "count",
+    "hurdle_poisson": "count",
+    "hurdle_negbinomial": "count",
     "lognormal": "exp(y)",
     "gamma": "exp(y)",
     "beta": "ilogit(y)",
@@ -378,6 +382,8 @@ PRIORS = [
     (Prior("precision_gamma", (0.5, 1.5)), "sd"),
     (Prior("lkj", (1.0,)), "correlation"),
     (Prior("lkj", (2.5,)), "correlation"),
+    (Prior("beta", (1.0, 1.0)), "shape"),
+    (Prior("beta", (2.5, 0.7)), "shape"),
 ]
 
 
@@ -398,6 +404,7 @@ def test_log_priors_are_scipys(prior: Prior, role: str) -> None:
         "gamma": lambda a, r: stats.gamma(a, scale=1 / r),
         "uniform": lambda a, b: stats.uniform(a, b - a),
         "lkj": lambda eta: stats.beta(eta, eta, -1, 2),
+        "beta": lambda a, b: stats.beta(a, b),
     }
     if prior.family == "half_t":
         df, scale = prior.values

@@ -386,6 +386,7 @@ HYPER = {
     "uniform": {"lower": -1.0, "upper": 3.0},
     "precision_gamma": {"shape": 3.0, "rate": 0.5},
     "lkj": {"eta": 2.5},
+    "beta": {"alpha": 2.0, "beta": 3.5},
 }
 SCIPY: dict[str, Any] = {
     "normal": stats.norm(1.5, 0.5),
@@ -397,6 +398,7 @@ SCIPY: dict[str, Any] = {
     "gamma": stats.gamma(2.5, scale=1 / 1.5),
     "uniform": stats.uniform(-1, 4),
     "precision_gamma": stats.invgamma(3, scale=0.5),
+    "beta": stats.beta(2.0, 3.5),
     "lkj": stats.beta(2.5, 2.5),  # of (1 + partial correlation) / 2
 }
 

@@ -20,6 +20,7 @@ WHOLE: dict[str, tuple[tuple[float, ...], Any]] = {
     "exponential": ((2.0,), stats.expon(scale=0.5)),
     "gamma": ((2.4, 1.25), stats.gamma(2.4, scale=0.8)),
     "uniform": ((-1.0, 3.0), stats.uniform(-1, 4)),
+    "beta": ((2.5, 0.7), stats.beta(2.5, 0.7)),
     "lkj": ((2.5,), stats.beta(2.5, 2.5, -1, 2)),
 }
 

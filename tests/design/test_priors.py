@@ -30,6 +30,7 @@ NOTATIONS = {
     "tau.l2 ~ dgamma(0.01, 0.02)": ("sigma_l2", None, Prior("precision_gamma", (0.01, 0.02))),
     "sigma.l1 ~ dnorm(0, 0.25)T(0,)": ("sigma_l1", None, Prior("half_normal", (2.0,))),
     "sigma.l1 ~ dt(0, 0.25, 3)T(0,)": ("sigma_l1", None, Prior("half_t", (3.0, 2.0))),
+    "zi ~ dbeta(2, 5)": ("zi", None, Prior("beta", (2.0, 5.0))),
     "b.l1 ~ dt(1, 4, 3)": ("b_l1", None, Prior("student_t", (3.0, 1.0, 0.5))),
     "b_l1[x] ~ normal(0, 1)": ("b_l1", "x", Prior("normal", (0.0, 1.0))),
     "sigma_l3 ~ half_cauchy(2)": ("sigma_l3", None, Prior("half_cauchy", (2.0,))),

@@ -12,9 +12,10 @@ from scipy import special, stats
 from rmm.backends.base import Settings
 from rmm.backends.stan.run import run
 from rmm.families import FAMILIES, Family
+from tests.families.test_zero_counts import NAMES, log_mass
 
 J = 12
-OWN = {"shape": 1.7, "sigma_l2": 0.8, "nu": 3.5, "phi": 6.0}
+OWN = {"shape": 1.7, "sigma_l2": 0.8, "nu": 3.5, "phi": 6.0, "zi": 0.3, "hu": 0.3}
 
 
 def of_kind(name: str, kind: str) -> Family:
@@ -45,6 +46,9 @@ def cases() -> dict[str, tuple[Family, dict[str, Any], Any]]:
         (share,),
         lambda e: stats.beta(6 * special.expit(e), 6 * special.expit(-e)).logpdf(share),
     )
+    number_of = rng.integers(0, 5, J)
+    for name in NAMES:
+        add(name, (number_of,), lambda e, name=name: log_mass(name, number_of, e, 1.7))
     for name, p in (("probit", stats.norm.cdf), ("cloglog", cloglog)):
         add(name, (won,), lambda e, p=p: stats.bernoulli(p(e)).logpmf(won))
         add(

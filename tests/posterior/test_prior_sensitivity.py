@@ -36,6 +36,7 @@ PRIORS = [
     Prior("uniform", (-1.0, 3.0)),
     Prior("precision_gamma", (2.0, 3.0)),
     Prior("lkj", (2.5,)),
+    Prior("beta", (2.5, 1.5)),
 ]
 
 

@@ -36,6 +36,10 @@ OUTCOMES = {
     "cox": "Surv(y, e)",
     "poisson": "y",
     "negbinomial": "y",
+    "zero_inflated_poisson": "y",
+    "zero_inflated_negbinomial": "y",
+    "hurdle_poisson": "y",
+    "hurdle_negbinomial": "y",
     "lognormal": "y",
     "gamma": "y",
     "student": "y",
@@ -71,6 +75,10 @@ def simulated(family: str, constraint: str) -> tuple[pd.DataFrame, Any, Any]:
         "gaussian": {"sigma_l2": 1.5},
         "weibull": {"shape": 1.7},
         "negbinomial": {"shape": 1.7},
+        "zero_inflated_poisson": {"zi": 0.3},
+        "zero_inflated_negbinomial": {"zi": 0.3, "shape": 1.7},
+        "hurdle_poisson": {"hu": 0.3},
+        "hurdle_negbinomial": {"hu": 0.3, "shape": 1.7},
         "lognormal": {"sigma_l2": 1.5},
         "gamma": {"shape": 1.7},
         "student": {"sigma_l2": 1.5, "nu": 3.0},
@@ -129,6 +137,20 @@ def test_every_family_under_every_constraint(family: str, constraint: str) -> No
             for direction in (np.ones_like(eta), eta):
                 found = score(y <= level, p, direction, (p * (1 - p) * direction**2).sum())
                 assert abs(found) < 4.5
+    elif family.startswith(("zero", "hurdle")):
+        count = stats.nbinom(1.7, 1.7 / (1.7 + np.exp(eta)))
+        count = stats.poisson(np.exp(eta)) if "poisson" in family else count
+        some = 0.7 / (1 if family.startswith("zero") else count.sf(0))  # probability of a count
+        mean = some * count.mean()
+        variance = some * (count.var() + count.mean() ** 2) - mean**2
+        none = 0.3 + 0.7 * count.pmf(0) if family.startswith("zero") else np.full(len(y), 0.3)
+        for direction in (np.ones_like(eta), eta):
+            assert abs(score(y, mean, direction, (variance * direction**2).sum())) < 4.5
+            spread = (none * (1 - none) * direction**2).sum()
+            assert abs(score(y == 0, none, direction, spread)) < 4.5
+        # As below; the kurtosis is below 20 here.
+        ratio = ((y - mean) ** 2 / variance).mean()
+        assert abs(ratio - 1) < 4.5 * np.sqrt(19 / len(y))
     elif family in ("poisson", "negbinomial"):
         mean = np.exp(eta)
         variance = mean + mean**2 / 1.7 * (family == "negbinomial")

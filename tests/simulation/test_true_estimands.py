@@ -32,7 +32,9 @@ def recipe(formula: str = FORMULA, c: str = "TRUE", family: str = "gaussian", **
     own = {"sigma_l2": 1.1} if family in ("gaussian", "lognormal", "student") else {}
     own |= {"phi": 6.0} if family == "beta" else {}
     own |= {"nu": 3.0} if family == "student" else {}
-    own |= {"shape": 1.5} if family in ("weibull", "negbinomial", "gamma") else {}
+    own |= {"shape": 1.5} if family in ("weibull", "gamma") or "negbinomial" in family else {}
+    own |= {"zi": 0.3} if family.startswith("zero") else {}
+    own |= {"hu": 0.3} if family.startswith("hurdle") else {}
     parameters = {**TRUTH, **own, **more.pop("parameters", {})}
     if family in ("cox", "ordinal"):
         formula = formula.replace("1 + z", "z")
@@ -201,6 +203,14 @@ def test_marginal_effect_through_the_weights() -> None:
         ("poisson", {}, np.exp),
         ("negbinomial", {}, np.exp),
         ("poisson", {"scale": "linear"}, lambda eta: eta),
+        ("zero_inflated_poisson", {}, lambda eta: 0.7 * np.exp(eta)),
+        ("zero_inflated_negbinomial", {}, lambda eta: 0.7 * np.exp(eta)),
+        ("hurdle_poisson", {}, lambda eta: 0.7 * np.exp(eta) / (1 - np.exp(-np.exp(eta)))),
+        (
+            "hurdle_negbinomial",
+            {},
+            lambda eta: 0.7 * np.exp(eta) / (1 - (1 + np.exp(eta) / 1.5) ** -1.5),
+        ),
         ("gamma", {}, np.exp),
         ("beta", {}, special.expit),
         ("probit", {}, special.ndtr),

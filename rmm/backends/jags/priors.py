@@ -21,6 +21,7 @@ DENSITIES: Mapping[str, str] = {
     "exponential": "dexp({rate})",
     "gamma": "dgamma({shape}, {rate})",
     "uniform": "dunif({lower}, {upper})",
+    "beta": "dbeta({alpha}, {beta})",
     "lkj": "dbeta({eta}, {eta})",  # of (1 + partial correlation) / 2
 }
 # Prior family of a standard deviation -> density of its precision tau = sigma^-2.

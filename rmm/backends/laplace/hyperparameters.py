@@ -36,7 +36,7 @@ def _support(h: Hyperparameter) -> str:
 def _support_of(prior: Prior, role: str) -> str:
     """``real``, ``positive``, ``folded`` (sds) or ``interval``."""
     found = PRIOR_FAMILIES[prior.family].support
-    if found in ("interval", "correlation"):
+    if found in ("interval", "correlation", "probability"):
         return "interval"
     if role == "coefficient" and found == "positive":
         return "folded"  # their densities may be flat at 0, as those of sds are
@@ -63,6 +63,7 @@ _FORMS: dict[str, Callable[..., tuple[int, float, float, float]]] = {
     "uniform": lambda lower, upper: (3, 0.0, 1.0, 0.0),
     "precision_gamma": lambda shape, rate: (4, shape, rate, 0.0),
     "lkj": lambda eta: (5, eta, 1.0, 0.0),
+    "beta": lambda alpha, beta: (6, alpha, 1.0, beta),
 }
 _SUPPORTS = ("real", "folded", "positive", "interval", "above")
 
@@ -91,6 +92,7 @@ def _prior_row(h: Hyperparameter) -> tuple[float, ...]:
         0.0,
         -scale,
         0.0,
+        (location + df - 2) * np.log(0.5),
     )
     constant = float(LAWS[h.prior.family].log_density(np.array([x]), *values)[0]) - float(
         added[form]

@@ -78,7 +78,7 @@ def separating(family: Family, design: Design, fixed: FixedEffects) -> tuple[str
         Names in `summary()`, without the intercept; empty if the likelihood has a maximum, or
         where the table is too large to look (5 million numbers).
     """
-    cone_of, values = _CONES.get(family.name), fixed.values
+    cone_of, values = CONES.get(family.separation), fixed.values
     if cone_of is None or values.size == 0 or values.size > _MOST_ENTRIES:
         return ()
     intercept = f"b_l2[{INTERCEPT}]"
@@ -240,6 +240,13 @@ def _counts(values: Array, outcome: Outcome) -> Cone:
     return Cone(-values[zero], values[~zero], -values[zero].sum(axis=0))
 
 
+def _positive_counts(values: Array, outcome: Outcome) -> Cone:
+    """As `_counts`, for ones, the least of positive counts; zeros say nothing."""
+    y = np.asarray(outcome["y"])
+    one = y == 1
+    return Cone(-values[one], values[y > 1], -values[one].sum(axis=0))
+
+
 def _ordinal(values: Array, outcome: Outcome) -> Cone:
     """With the movement m_k of each threshold beside d: m_k >= x_j'd for groups at level k, and
     x_j'd >= m_(k-1). Weighted by their numbers the rows of a threshold sum to what the mean of x is
@@ -260,14 +267,13 @@ def _ordinal(values: Array, outcome: Outcome) -> Cone:
     return Cone(sparse.hstack([slopes, own]).tocsr(), values[:0], gain, steps)
 
 
-_CONES: Mapping[str, Callable[[Array, Outcome], Cone]] = {
+#: `Family.separation` -> the directions in which the likelihood never falls.
+CONES: Mapping[str, Callable[[Array, Outcome], Cone]] = {
     "binomial": _binomial,
-    "cloglog": _binomial,
     "condlogit": _condlogit,
+    "counts": _counts,
     "cox": _cox,
-    "negbinomial": _counts,
     "ordinal": _ordinal,
-    "poisson": _counts,
-    "probit": _binomial,
+    "positive counts": _positive_counts,
     "weibull": _weibull,
 }

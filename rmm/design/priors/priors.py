@@ -12,6 +12,7 @@ from rmm.design.priors.prior_scales import MemberScales, PriorScales
 from rmm.design.priors.weight_priors import weight_priors, weight_units
 from rmm.errors import PriorError
 from rmm.families import Parameter, Widths
+from rmm.formula.prior_distributions import support as prior_support
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
 from rmm.model.correlated_effects import CorrelationNames
 from rmm.model.correlations import lkj_shapes
@@ -76,6 +77,7 @@ def resolve(choice: PriorChoice, spec: ModelSpec, scales: PriorScales) -> Resolv
     """
     base = {"weakly_informative": weakly_informative, "rmm": classic}[choice.base](spec, scales)
     elements = {name: list(priors) for name, priors in base.items()}
+    supports = {p.name: p.support for p in spec.sampled}
     for statement in choice.statements:
         correlated = next((c for c in spec.correlated if c.cor == statement.target), None)
         if correlated is not None:
@@ -83,7 +85,7 @@ def resolve(choice: PriorChoice, spec: ModelSpec, scales: PriorScales) -> Resolv
             elements[correlated.pcor] = list(_correlations(correlated, scales, eta))
             continue
         for parameter, index in _places(statement, spec, scales.labels):
-            elements[parameter][index] = _supported(statement, parameter)
+            elements[parameter][index] = _supported(statement, supports[parameter], parameter)
     return Resolved(
         forms={name: form(tuple(priors)) for name, priors in elements.items()},
         data=_as_data(spec, elements) | weight_units(spec, scales.members),
@@ -218,9 +220,11 @@ def _places(
     return [("alpha", 0) if i < shift else ("beta_l2", i - shift) for i in indices]
 
 
-def _supported(statement: PriorStatement, parameter: str) -> Prior:
-    positive = parameter.startswith("sigma") or parameter == "shape"
-    family = statement.prior.family
+def _supported(statement: PriorStatement, support: str, parameter: str) -> Prior:
+    """The prior of a statement; raises `PriorError` where it leaves the parameter's support."""
+    positive, family = support == "positive", statement.prior.family
+    if (support == "probability") != (family == "beta"):
+        _check_probability(statement, support, parameter)
     if positive and family in ("normal", "student_t"):
         raise PriorError(
             f"`{statement.text}`: `{parameter}` must be positive. Use half_normal, half_t, "
@@ -233,6 +237,20 @@ def _supported(statement: PriorStatement, parameter: str) -> Prior:
     if not positive and family == "precision_gamma":
         raise PriorError(f"`{statement.text}`: `{parameter}` has no precision.")
     return statement.prior
+
+
+def _check_probability(statement: PriorStatement, support: str, parameter: str) -> None:
+    """Refuse other priors of a probability, and a beta prior of other parameters."""
+    if support != "probability":
+        raise PriorError(
+            f"`{statement.text}`: beta() is the prior of a probability, and `{parameter}` is none."
+        )
+    low, high = prior_support(statement.prior)
+    if statement.prior.family not in ("uniform", "fixed") or low < 0 or high > 1:
+        raise PriorError(
+            f"`{statement.text}`: `{parameter}` is a probability. Use beta(alpha, beta), uniform "
+            "with limits from 0 to 1, or a fixed value from 0 to 1."
+        )
 
 
 def _as_data(spec: ModelSpec, elements: Mapping[str, list[Prior]]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def _distributions() -> dict[str, Callable[..., Any]]:
         "gamma": lambda shape, rate: stats.gamma(shape, scale=1 / rate),
         "uniform": lambda low, high: stats.uniform(low, high - low),
         "lkj": lambda eta: stats.beta(eta, eta, -1, 2),
+        "beta": lambda alpha, beta: stats.beta(alpha, beta),
     }
 
 

@@ -11,7 +11,14 @@ from rmm.errors import DataError, quoted
 from rmm.simulation.covariates.covariates import Column
 from rmm.simulation.memberships.structures import Memberships
 from rmm.simulation.outcomes.choices import BETA, BINOMIAL, CLOGLOG, CONDLOGIT, PROBIT
-from rmm.simulation.outcomes.counts import NEGBINOMIAL, POISSON
+from rmm.simulation.outcomes.counts import (
+    HURDLE_NEGBINOMIAL,
+    HURDLE_POISSON,
+    NEGBINOMIAL,
+    POISSON,
+    ZERO_INFLATED_NEGBINOMIAL,
+    ZERO_INFLATED_POISSON,
+)
 from rmm.simulation.outcomes.measurements import GAMMA, GAUSSIAN, LOGNORMAL, STUDENT
 from rmm.simulation.outcomes.ordered_levels import ORDINAL
 from rmm.simulation.outcomes.outcome_model import OutcomeModel, Setting
@@ -79,6 +86,10 @@ OUTCOMES: dict[str, OutcomeModel] = {
     "cox": COX,
     "poisson": POISSON,
     "negbinomial": NEGBINOMIAL,
+    "zero_inflated_poisson": ZERO_INFLATED_POISSON,
+    "zero_inflated_negbinomial": ZERO_INFLATED_NEGBINOMIAL,
+    "hurdle_poisson": HURDLE_POISSON,
+    "hurdle_negbinomial": HURDLE_NEGBINOMIAL,
     "lognormal": LOGNORMAL,
     "gamma": GAMMA,
     "student": STUDENT,

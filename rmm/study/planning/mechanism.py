@@ -310,7 +310,7 @@ def _shares(drawn: Drawn) -> Iterator[Said]:
 
 def _outcome(scenario: Scenario, drawn: Drawn) -> Iterator[Said]:
     said, names = scenario.content["truth"], drawn.truth.outcomes
-    found = OUTCOMES.get(drawn.truth.spec.family.name, _of_numbers)
+    found = OUTCOMES.get(drawn.truth.spec.family.check, _of_numbers)
     yield from found(said, [drawn.outcomes[name] for name in names])
 
 
@@ -341,15 +341,10 @@ def _of_levels(said: Mapping[str, Any], outcome: list[Array]) -> Iterator[Said]:
         yield f"share of level {level:g}", float(np.mean(outcome[0] == level)), None, False
 
 
-#: Family -> what is said of its outcome; of others, their mean and variance.
+#: `Family.check` -> what is said of its outcome; of others, their mean and variance.
 OUTCOMES: dict[str, Callable[[Mapping[str, Any], list[Array]], Iterator[Said]]] = {
-    "binomial": _of_choices,
-    "probit": _of_choices,
-    "cloglog": _of_choices,
-    "condlogit": _of_choices,
-    "weibull": _of_durations,
-    "cox": _of_durations,
-    "poisson": _of_counts,
-    "negbinomial": _of_counts,
-    "ordinal": _of_levels,
+    "shares": _of_choices,
+    "durations": _of_durations,
+    "counts": _of_counts,
+    "levels": _of_levels,
 }

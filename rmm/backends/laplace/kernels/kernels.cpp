@@ -16,7 +16,7 @@ namespace {
 constexpr double LOG_2PI = 1.8378770664093453;
 constexpr double TINY = 1e-300;
 constexpr int NEWTON_STEPS = 60, HALVINGS = 30;
-enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL, GAMMA_OUTCOME, BETA, PROBIT, CLOGLOG, ORDINAL };
+enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL, GAMMA_OUTCOME, BETA, PROBIT, CLOGLOG, ORDINAL, ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGBINOMIAL, HURDLE_POISSON, HURDLE_NEGBINOMIAL };
 
 using Vector = std::vector<Lanes>;
 
@@ -41,6 +41,12 @@ template <typename Term> inline Lanes sum_of(int64_t count, Term term) {
 template <typename Number> Lanes dot(const std::vector<Number> &x, const Vector &y) {
     return sum_of((int64_t)x.size(), [&](int64_t i) { return x[i] * y[i]; });
 }
+
+// A count at one linear predictor, and its probability exp(-rate) of a 0; derivatives of the rate in
+// the predictor are divided by it (families/zero_counts.py).
+struct Count {
+    Lanes value, gradient, weight, log_rate, rate, first, second;
+};
 
 // What is computed of a log likelihood; its gradient always is.
 struct Wanted {
@@ -133,7 +139,7 @@ class Block {
 
     const Model &m;
     const Transposed by_element, by_row;  // slots, and cells of the factor below the diagonal
-    Lanes own, prior = ZERO, logdet = ZERO;
+    Lanes own, zero, prior = ZERO, logdet = ZERO;
     Lanes known_ways = ZERO;  // negbinomial, see `ways`
     bool ways_known = false;
     Whole usable;  // whether all weights are finite
@@ -162,6 +168,9 @@ class Block {
     Lanes poisson(Wanted wanted);
     Lanes negbinomial(Wanted wanted);
     Lanes ordinal(Wanted wanted);
+    Count count(int64_t j, bool overdispersed, Lanes log_shape) const;
+    Lanes zero_inflated(Wanted wanted, bool overdispersed);
+    Lanes hurdle(Wanted wanted, bool overdispersed);
     Lanes ways();
     Lanes gamma(Wanted wanted);
     Lanes beta(Wanted wanted);
@@ -232,6 +241,8 @@ Lanes Block::transformed(const Hyperparameter &h, Lanes theta, Lanes before) {
         if (h.form == GAMMA) prior[l] -= h.scale * x[l];
         if (h.form == GAMMA && h.location != 1) prior[l] += (h.location - 1) * std::log(x[l]);
         if (h.form == LKJ && h.location != 1) prior[l] += (h.location - 1) * std::log1p(-x[l] * x[l]);
+        if (h.form == BETA_PRIOR && h.location != 1) prior[l] += (h.location - 1) * std::log(x[l]);
+        if (h.form == BETA_PRIOR && h.df != 1) prior[l] += (h.df - 1) * std::log1p(-x[l]);
         if (h.form == PRECISION_GAMMA)
             prior[l] -= h.scale / (x[l] * x[l]) + (2 * h.location + 1) * std::log(x[l]);
     }
@@ -243,6 +254,7 @@ void Block::load(const Batch &batch, const int64_t *row) {
     for (int64_t k = 0; k < m.scalars; k++)
         scalar[k] = transformed(m.hyper[k], rows(batch.theta + k, m.scalars, row), k ? scalar[k - 1] : ZERO);
     own = m.own < 0 ? all(m.own_value) : scalar[m.own];
+    zero = m.zero < 0 ? all(m.zero_value) : scalar[m.zero];
     ways_known = false;
     usable = ~Whole{};
     source[0] = all(1.0);
@@ -579,6 +591,10 @@ Lanes Block::likelihood(Wanted wanted) {
     case PROBIT: return probit(wanted);
     case CLOGLOG: return cloglog(wanted);
     case ORDINAL: return ordinal(wanted);
+    case ZERO_INFLATED_POISSON: return zero_inflated(wanted, false);
+    case ZERO_INFLATED_NEGBINOMIAL: return zero_inflated(wanted, true);
+    case HURDLE_POISSON: return hurdle(wanted, false);
+    case HURDLE_NEGBINOMIAL: return hurdle(wanted, true);
     default: return cox(wanted);
     }
 }
@@ -657,6 +673,88 @@ Lanes Block::ways() {
         ways_known = true;
     }
     return known_ways;
+}
+
+// log(1 + x), x >= 0: its series where it is small.
+Lanes log_of_more(Lanes x) {
+    Lanes sum = ZERO;
+    for (int i = 8; i >= 1; i--) sum = (i % 2 ? 1.0 : -1.0) / i + x * sum;
+    return where(x < all(0.01), x * sum, logarithm(1.0 + x));
+}
+
+// Without what `ways` and the constant have of the log likelihood.
+Count Block::count(int64_t j, bool overdispersed, Lanes log_shape) const {
+    const Lanes y = all(m.y[j]), most = all(1e300), one = all(1.0);
+    if (!overdispersed) {
+        const Lanes mean = exponential(eta[j]);
+        return {y * eta[j] - mean, y - mean, mean, eta[j], mean < most ? mean : most, one, one};
+    }
+    const Lanes least = all(-700.0), odds = larger(eta[j] - log_shape, least);
+    const Lanes small = exponential(-larger(odds, -odds)), above = 1.0 / (1.0 + small);
+    const Lanes p = where(odds > ZERO, above, small * above), trials = y + own;
+    const Lanes logs = larger(odds, ZERO) + log_of_more(small), rate = own * logs;
+    return {y * (eta[j] - log_shape) - trials * logs, y - trials * p,
+            trials * small * above * above,
+            where(odds > least, log_shape + logarithm(logs), eta[j]), rate < most ? rate : most, p / logs,
+            small * above * above / logs};
+}
+
+// Zeros are extra zeros, or counts of 0.
+Lanes Block::zero_inflated(Wanted wanted, bool overdispersed) {
+    const Lanes log_extra = logarithm(larger(zero, all(TINY)));
+    const Lanes log_rest = logarithm(larger(1.0 - zero, all(TINY)));
+    const Lanes log_shape = overdispersed ? logarithm(own) : ZERO;
+    Lanes value = all(m.constant);
+    if (wanted.value && overdispersed) value += ways();
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Count c = count(j, overdispersed, log_shape);
+        if (m.y[j] > 0) {
+            gradient[j] = c.gradient;
+            if (wanted.weight) weight[j] = c.weight;
+            if (wanted.value) value += log_rest + c.value;
+            continue;
+        }
+        const Lanes counted = log_rest - c.rate, far = log_extra - counted;
+        const Lanes small = exponential(-larger(far, -far)), above = 1.0 / (1.0 + small);
+        // Shares of the probability of a 0.
+        const Lanes share = where(far > ZERO, small * above, above);
+        const Lanes extra = where(far > ZERO, above, small * above);
+        const Lanes slope = share * c.rate;
+        gradient[j] = -c.first * slope;
+        if (wanted.weight)
+            weight[j] = larger(slope * (c.second - extra * c.rate * c.first * c.first), ZERO);
+        if (wanted.value) value += larger(log_extra, counted) + log_of_more(small);
+    }
+    return value;
+}
+
+// Zeros, and counts above 0, which alone depend on the predictor.
+Lanes Block::hurdle(Wanted wanted, bool overdispersed) {
+    const Lanes log_none = logarithm(larger(zero, all(TINY)));
+    const Lanes log_some = logarithm(larger(1.0 - zero, all(TINY)));
+    const Lanes log_shape = overdispersed ? logarithm(own) : ZERO, least = all(1e-3);
+    Lanes value = all(m.constant);
+    if (wanted.value && overdispersed) value += ways();
+    for (int64_t j = 0; j < m.groups; j++) {
+        if (m.y[j] == 0) {
+            gradient[j] = ZERO;
+            if (wanted.weight) weight[j] = ZERO;
+            if (wanted.value) value += log_none;
+            continue;
+        }
+        const Count c = count(j, overdispersed, log_shape);
+        const Lanes a = c.rate, q = a * a, none = exponential(-a), some = 1.0 - none;
+        const Lanes ratio = where(a < least, 1.0 - 0.5 * a + q * (1.0 / 12), a * none / some);
+        gradient[j] = c.gradient - ratio * c.first;
+        if (wanted.weight) {
+            const Lanes bend = ratio * (c.second - (a + ratio) * c.first * c.first);
+            weight[j] = larger(c.weight + bend, ZERO);
+        }
+        if (!wanted.value) continue;
+        const Lanes series = c.log_rate - 0.5 * a + q * (1.0 / 24);
+        value += log_some + c.value - where(a < least, series, logarithm(some));
+    }
+    return value;
 }
 
 // y is the log of the outcome; `own` the shape.
@@ -1029,7 +1127,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 12; }
+int64_t rmm_interface() { return 13; }
 
 int64_t rmm_lanes() { return W; }
 

@@ -4,16 +4,16 @@
 #include <cstdint>
 
 // Where a hyperparameter has its prior, and how it follows from theta, its place on the real line
-// (hyperparameters.py). Densities are c + the kernel of one of six forms.
+// (hyperparameters.py). Densities are c + the kernel of one of seven forms.
 enum Support : int32_t { REAL, FOLDED, POSITIVE, INTERVAL, ABOVE };  // the one before it
-enum Form : int32_t { NORMAL_PRIOR, STUDENT, GAMMA, FLAT, PRECISION_GAMMA, LKJ };
+enum Form : int32_t { NORMAL_PRIOR, STUDENT, GAMMA, FLAT, PRECISION_GAMMA, LKJ, BETA_PRIOR };
 struct Hyperparameter {
     int32_t support, form;
     double unit;             // of real and folded ones; width of an interval
     double lower;            // of an interval
     double constant;         // c
-    double location, scale;  // gamma: shape and rate; of a partial correlation: eta
-    double df;
+    double location, scale;  // gamma: shape and rate; of a partial correlation: eta; beta: alpha
+    double df;               // beta: beta
 };
 
 // A weight function as operations on a stack (weights.hpp).
@@ -36,6 +36,8 @@ struct Model {
     const Hyperparameter *hyper;      // (scalars)
     int64_t own;                      // place of the family's own parameter among them; -1: it is
     double own_value;
+    int64_t zero;                     // counts with zeros of their own: that of their probability
+    double zero_value;
     int64_t categories;               // ordinal: levels; own is the place of the first threshold
     int64_t blocks;                   // with estimated weights
     const WeightProgram *const *weights;  // (blocks); null: sources come from Python

@@ -254,14 +254,17 @@ class KernelModel:
         return arrays | self._outcome_arrays(outcome)
 
     def _own(self) -> dict[str, Any]:
-        """Where the family's own parameter is, or its value."""
+        """Where the family's own parameters are, or their values: one, and a probability of 0."""
         model = self.integrand.model
         names = [h.name for h in model.hyper]
+        found: dict[str, Any] = {"own": -1, "own_value": 1.0, "zero": -1, "zero_value": 0.0}
         for parameter in model.family.parameters:
+            place = "zero" if parameter.support == "probability" else "own"
             if parameter.name in model.fixed:
-                return {"own": -1, "own_value": float(model.fixed[parameter.name][0])}
-            return {"own": names.index(CUT if parameter.dims else parameter.name)}
-        return {"own": -1, "own_value": 1.0}
+                found[f"{place}_value"] = float(model.fixed[parameter.name][0])
+            else:
+                found[place] = names.index(CUT if parameter.dims else parameter.name)
+        return found
 
     def _weights(self) -> dict[str, Any]:
         programs = self.programs or []

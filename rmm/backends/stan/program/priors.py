@@ -24,6 +24,7 @@ PRIORS = {
     "exponential": "{p}{i} ~ exponential({h}_rate{i});",
     "gamma": "{p}{i} ~ gamma({h}_shape{i}, {h}_rate{i});",
     "uniform": "{p}{i} ~ uniform({h}_lower{i}, {h}_upper{i});",
+    "beta": "{p}{i} ~ beta({h}_alpha{i}, {h}_beta{i});",
     "precision_gamma": "target += gamma_lpdf(inv_square({p}{i}) | {h}_shape{i}, {h}_rate{i})"
     "\n    - 3 * log({p}{i});  // gamma prior of the precision 1 / {p}{i}^2, with its Jacobian",
 }
@@ -36,6 +37,7 @@ HYPER = {
     "exponential": ("rate",),
     "gamma": ("shape", "rate"),
     "uniform": ("lower", "upper"),
+    "beta": ("alpha", "beta"),
     "precision_gamma": ("shape", "rate"),
     "lkj": ("eta",),
 }

@@ -296,6 +296,8 @@ def _declaration(
         return f"vector{bounds}[{size_name(parameter)}] {p};{comment}"
     if forms[p] == ("uniform",):
         return f"real<lower=prior_{p}_lower, upper=prior_{p}_upper> {p};{comment}"
+    if parameter.support == "probability":
+        return f"real<lower=0, upper=1> {p};{comment}"
     bounded = parameter.support == "positive" or is_bounded(parameter, forms)
     return f"real{'<lower=0>' if bounded else ''} {p};{comment}"
 
