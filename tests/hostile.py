@@ -199,14 +199,10 @@ def report_faults(folder: Path, harmless: Path) -> Iterator[str]:
         reference = Elements((harmless / name).read_text(encoding="utf-8"))
         text = (folder / name).read_text(encoding="utf-8")
         yield from (f"{name}: {fault}" for fault in page_faults(text, reference, pages))
-    names, wanted = _files(folder), _files(harmless)
-    if names != wanted:
-        yield f"other files: {sorted(names ^ wanted)[:3]}"
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    if odd := [name for name in names if not re.fullmatch(r"[\w./-]{1,80}", name, re.ASCII)]:
+        yield f"files: {odd[:3]}"
     checks = {".svg": figure_faults, ".csv": csv_faults, ".tex": latex_faults}
     for file in sorted(folder.rglob("*.*")):
         if check := checks.get(file.suffix):
             yield from check(file)
-
-
-def _files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

@@ -17,6 +17,7 @@ from tests.attack import (
     hostile_labels,
     hostile_studies,
     links,
+    processes,
     saved_fits,
 )
 
@@ -28,6 +29,7 @@ ARSENAL: tuple[Attack, ...] = (
     *hostile_labels.ATTACKS,
     *hostile_studies.ATTACKS,
     *links.ATTACKS,
+    *processes.ATTACKS,
 )
 
 

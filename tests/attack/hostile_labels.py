@@ -20,7 +20,7 @@ from rmm.study.report import write_report, write_table_report
 from rmm.study.report.data.table_results import table_results
 from rmm.study.report.tables.measure_tables import Cell, Table
 from rmm.study.report.tables.table_files import write_table
-from tests.attack import Attack
+from tests.attack import Attack, unexpected
 from tests.coalitions import made_up_coalitions
 from tests.hostile import (
     Elements,
@@ -100,7 +100,7 @@ def _reports(draw: random.Random, folder: Path) -> Iterator[str]:
             faults += [f"files outside: {sorted(made)[:3]}"] * bool(made)
             yield f"{write.__name__} {labels}: {faults[:3]}" if faults else ""
         except Exception as error:  # noqa: BLE001  what the attack looks for
-            yield f"{write.__name__} {labels}: {type(error).__name__}: {error}"
+            yield f"{write.__name__} {labels}: {unexpected(error)}"
         shutil.rmtree(here)
 
 
@@ -153,7 +153,7 @@ def _fits(draw: random.Random, folder: Path) -> Iterator[str]:
             odd = [c for c in str(error) if not (c.isprintable() or c in "\n\t")]
             yield f"{names}: a message with {odd}" if odd else ""
         except Exception as error:  # noqa: BLE001  what the attack looks for
-            yield f"{names}: {type(error).__name__}: {error}"
+            yield f"{names}: {unexpected(error)}"
 
 
 ATTACKS = (

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from rmm.cli import main
-from tests.attack import Attack
+from tests.attack import Attack, unexpected
 from tests.fuzzing import TooSlow, at_most
 from tests.hostile import hostile_label
 from tests.projects import STUDY
@@ -184,7 +184,7 @@ def _checked(file: Path, watch: _Watch) -> str:
         except (TooSlow, SystemExit) as error:
             return f"{type(error).__name__}: {error}"
         except Exception as error:  # noqa: BLE001  what the attack looks for
-            return f"{type(error).__name__}: {error}"
+            return unexpected(error)
     if watch.seen:
         return f"it does {watch.seen[:3]}"
     text = said.getvalue() + told.getvalue()

@@ -11,15 +11,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rmm.errors import StudyError
-from rmm.study import plan, write_report
+from rmm.errors import RmmError, StudyError
+from rmm.study import plan
 from rmm.study.manage.damage import damaged_files, set_damaged_aside
+from rmm.study.report import write_report
 from rmm.study.run.batch import run_batch
 from rmm.study.run.checkpoint import discard
 from rmm.study.run.claim import claim
 from rmm.study.run.log import logged
 from rmm.study.run.provenance import begin_run, end_run
-from tests.attack import Attack
+from tests.attack import Attack, unexpected
 from tests.attack.full_disks import estimates_of, steps_of
 from tests.results import Results, finished
 
@@ -50,9 +51,11 @@ def _outside(folder: Path, results: Results) -> Path:
 
 def _link(results: Path, outside: Path, draw: random.Random) -> tuple[Path, str]:
     """Put a link in the place of a file or folder of the results."""
-    there = [path for path in results.rglob("*") if path != results]
-    places = [*there, *(results / name for name in _PLACES)]
-    place = draw.choice(places)
+    there = sorted(results.rglob("*"))
+    batch = next(path for path in there if path.parts[-4] == "estimates" and path.suffix)
+    work = [batch.parent / ".parts", results / "logs" / "fit" / f"{batch.stem}.log", batch.parent]
+    work += [results / name for name in _PLACES]
+    place = draw.choice(there if draw.random() < 0.3 else work)
     files = [path for path in outside.rglob("*") if path.is_file()]
     target = draw.choice(
         (
@@ -76,14 +79,28 @@ def _link(results: Path, outside: Path, draw: random.Random) -> tuple[Path, str]
 
 def _fits(results: Results) -> None:
     """The jobs of missing batches, as Snakemake starts them; each has its log."""
+    odd: list[Exception] = []
     for job in plan(results.study, results.folder):
         path = results.folder / job.path
         if not path.is_file():
             log = results.folder / "logs" / "fit" / f"{path.stem}.log"
             with logged(log) as say:
-                run_batch(
-                    results.study, job.scenario, job.method, job.first, job.last, path, say=say
-                )
+                try:
+                    run_batch(
+                        results.study, job.scenario, job.method, job.first, job.last, path, say=say
+                    )
+                except RmmError:
+                    raise
+                except Exception as error:  # noqa: BLE001  a traceback in a log
+                    odd.append(error)
+            if odd:
+                raise odd[0]
+
+
+def _set_outdated_aside(results: Results) -> None:
+    for one in results.outdated():
+        set_damaged_aside(dict.fromkeys(one.altered, "was changed"), results.folder)
+        one.record.unlink(missing_ok=True)
 
 
 def _record(results: Results) -> None:
@@ -98,8 +115,7 @@ def _run(results: Results, report: bool) -> Iterator[Callable[[], Any]]:
     yield lambda: discard(folder, unfinished=True)
     yield lambda: _record(results)
     yield lambda: _fits(results)
-    for one in results.outdated():
-        yield lambda one=one: one.record.unlink(missing_ok=True)  # type: ignore[misc]
+    yield lambda: _set_outdated_aside(results)
     yield from steps_of(results)
     if report:
         yield lambda: write_report(results.study, folder)
@@ -119,17 +135,24 @@ def _links(draw: random.Random, folder: Path) -> Iterator[str]:
         shutil.copytree(original.folder, results.folder)
         shutil.rmtree(folder / "outside", ignore_errors=True)
         outside = _outside(folder / "outside", results)
-        for path in draw.sample(results.batches, draw.randrange(len(results.batches) + 1)):
-            path.unlink()
         before = _content(outside)
+        batches = results.batches
         link, what = _link(results.folder, outside, draw)
+        for path in draw.sample(batches, draw.randrange(len(batches) + 1)):
+            if link not in path.parents:
+                path.unlink(missing_ok=True)
         into_folder = link.is_dir()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             broken = _ended(results, draw.randrange(_REPORTS) == 0)
         now = _content(outside)
         # In a folder that is linked to on purpose, such as one on a larger disk, files are made.
-        lost = [path.name for path in before if now.get(path) != before[path]]
+        aside = {*_content(results.folder / "damaged").values()}
+        lost = [
+            path.name
+            for path, was in before.items()
+            if now.get(path) != was and not (path not in now and was in aside)
+        ]
         made = [path.name for path in now if path not in before and not into_folder]
         broken += f" outside, lost: {lost}" * bool(lost) + f" made: {made}" * bool(made)
         if link.is_symlink():
@@ -147,7 +170,7 @@ def _ended(results: Results, report: bool) -> str:
     except SystemExit as error:
         return "" if error.code == 1 else f"exit code {error.code}"
     except Exception as error:  # noqa: BLE001  what the attack looks for
-        return f"{type(error).__name__}: {error}"
+        return unexpected(error)
     return ""
 
 

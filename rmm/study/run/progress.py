@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -98,8 +99,9 @@ class UnderWay:
         }
 
     def end(self) -> None:
-        """The batch is finished, or given up: its note goes."""
-        self._file.unlink(missing_ok=True)
+        """The batch is finished, or given up: its note goes, where it can."""
+        with suppress(OSError):
+            self._file.unlink(missing_ok=True)
 
     @property
     def _file(self) -> Path:

@@ -207,7 +207,10 @@ def draw(chart: Chart, pen: Pen) -> Any:
     cells = [c for row in figure.subplots(rows, columns, squeeze=False) for c in row]
     for cell, panel in zip(cells, chart.panels, strict=False):
         panel.draw(cell, pen)
-        cell.set_title(_short(panel.title), wrap=True)
+        title = _short(panel.title)
+        # Matplotlib wraps a text between dollars as a formula, whatever `text.parse_math` is.
+        plain = title.count("$") < 2
+        cell.set_title(title if plain else textwrap.fill(title, _LINE), wrap=plain)
     for cell in cells[len(chart.panels) :]:
         cell.set_visible(False)
     figure.supylabel(chart.y, fontsize=9)
@@ -238,6 +241,10 @@ def _alone(panel: Panel, chart: Chart, pen: Pen) -> Any:
     cell.set_ylabel(chart.y)
     cell.set_xlabel(chart.x)
     return figure
+
+
+#: Characters of a line of a title that has dollars.
+_LINE = 30
 
 
 def _short(title: str) -> str:
