@@ -17,6 +17,7 @@ from tests.attack import (
     hostile_labels,
     hostile_studies,
     links,
+    planted_code,
     processes,
     saved_fits,
 )
@@ -29,6 +30,7 @@ ARSENAL: tuple[Attack, ...] = (
     *hostile_labels.ATTACKS,
     *hostile_studies.ATTACKS,
     *links.ATTACKS,
+    *planted_code.ATTACKS,
     *processes.ATTACKS,
 )
 

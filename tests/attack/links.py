@@ -13,6 +13,7 @@ from typing import Any
 
 from rmm.errors import RmmError, StudyError
 from rmm.study import plan
+from rmm.study.files.disks import writing
 from rmm.study.manage.damage import damaged_files, set_damaged_aside
 from rmm.study.report import write_report
 from rmm.study.run.batch import run_batch
@@ -39,7 +40,7 @@ def _outside(folder: Path, results: Results) -> Path:
     folder.mkdir()
     job = plan(results.study)[0]
     names = ["thesis.tex", "figures/mine.pdf", "tables/mine.csv", "mine.json", "index.html",
-             "estimates.parquet", "batches.jsonl", job.path, f"{Path(job.path).name}", "notes.log",
+             "estimates.parquet", "mine.jsonl", job.path, f"{Path(job.path).name}", "notes.log",
              f"{job.scenario}/{job.method}/{Path(job.path).name}", "collect-mine.json",
              f"{job.scenario}_{job.method}_1-3.json", "1-3.abc.parquet",
              f".parts/{Path(job.path).name}"]  # fmt: skip
@@ -100,7 +101,8 @@ def _fits(results: Results) -> None:
 def _set_outdated_aside(results: Results) -> None:
     for one in results.outdated():
         set_damaged_aside(dict.fromkeys(one.altered, "was changed"), results.folder)
-        one.record.unlink(missing_ok=True)
+        with writing(one.record):
+            one.record.unlink(missing_ok=True)
 
 
 def _record(results: Results) -> None:

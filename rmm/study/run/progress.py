@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -32,6 +33,8 @@ _EVERY = 5.0  # seconds from one line to the next
 _FAILED = ("failed", "timeout")
 _STARTED = ("logs", "progress.json")
 _RUNNING = ("logs", "running")
+#: Names of notes, and of those that a kill has left half written.
+_NOTE = re.compile(r"\.?s[0-9a-f]+_.+_\d+-\d+\.json(\.\d+)?")
 
 
 class Batch(Protocol):
@@ -175,7 +178,9 @@ class Watch:
         """
         running = self.folder.joinpath(*_RUNNING)
         with writing(running):
-            for name in _names(running):
+            if running.is_symlink():  # what is there may be a user's
+                running.unlink()
+            for name in filter(_NOTE.fullmatch, _names(running)):
                 (running / name).unlink(missing_ok=True)
         target = self.folder.joinpath(*_STARTED)
         with writing(target):
