@@ -196,7 +196,8 @@ def run_study(options: argparse.Namespace) -> int:
     check_room(Path(".snakemake"))  # Snakemake keeps its records there
     pairs = [f"{key}={value}" for key, value in settings.items()]
     start = ["--snakefile", str(snakefile())]
-    environment = environment_with_cache()
+    # Snakemake, and its jobs, import no module that lies in the present folder.
+    environment = {**environment_with_cache(), "PYTHONSAFEPATH": "1"}
     before = _written(folder)
     words = snakemake_options(options.cores, options.snakemake, pairs)
     # The workflow itself lets one run write a results folder, wherever it was started; the lock of

@@ -128,7 +128,8 @@ def _kills(draw: random.Random, folder: Path) -> Iterator[str]:
             time.sleep(draw.uniform(0, 1.5 * one.seconds))
             _signal(job.pid, ending)
             broken = broken or _ended(job)
-            if job.exitcode not in (0, -ending, 128 + ending):
+            early = 1 if ending == signal.SIGINT else 0  # Python's own, before the job begins
+            if job.exitcode not in (0, early, -ending, 128 + ending):
                 broken = broken or f"exit code {job.exitcode} after {ending.name}"
             if "Traceback" in _log(out):
                 broken = broken or f"a traceback: {_log(out)[-300:]}"

@@ -131,6 +131,28 @@ def test_a_changed_executable_is_not_used_by_a_study(
     assert use_compiled(study, study.scenarios[0].id, "mm", marker) == ""
 
 
+@pytest.mark.parametrize("change", ["content", "link"])
+def test_a_changed_executable_is_compiled_again(
+    cache: Path,  # noqa: F811
+    fake_compiler: object,  # noqa: F811
+    study: Study,
+    tmp_path: Path,
+    change: str,
+) -> None:
+    log = fake_compiler()  # type: ignore[operator]
+    _, (made,) = compiled(study, tmp_path)
+    content, program = made.read_bytes(), text_of(made)
+    if change == "content":
+        made.write_bytes(content[:-1])
+    else:
+        (tmp_path / "other").write_text("#!/bin/sh\n")
+        made.unlink()
+        made.symlink_to(tmp_path / "other")
+    assert compile_program(program) == made
+    assert made.read_bytes() == content
+    assert log.read_text().count("program.hpp") == 2
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the administrator can give files away")
 def test_an_executable_of_another_user_is_run_only_if_its_digest_is_known(
     cache: Path,  # noqa: F811

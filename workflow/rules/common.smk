@@ -73,6 +73,10 @@ sys.executable = plain_path(sys.executable)
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+# Jobs import no module that lies in the present folder, unless it is the one of the package itself.
+if Path(progress.__file__).parents[3] != Path.cwd():
+    os.environ["PYTHONSAFEPATH"] = "1"
+
 # Commands of Slurm that outlast a controller which does not answer (workflow/slurm).
 if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
     path = os.getenv("PATH")
