@@ -157,7 +157,7 @@ def _fits(draw: random.Random, folder: Path) -> Iterator[str]:
 
 
 ATTACKS = (
-    Attack("hostile labels in reports", 60, _reports),
+    Attack("hostile labels in reports", 20, _reports),
     Attack("hostile labels in tables of reports", 2_000, _tables),
     Attack("hostile labels in fits", 500, _fits),
 )
