@@ -62,7 +62,7 @@ rule study:
         rules.all.input,
 """
 #: Files of the workflow, and of its configuration, that a project gets copies of.
-_PROFILES = ("profiles/default/config.yaml", "profiles/slurm/config.yaml")
+_PROFILES = tuple(f"profiles/{name}/config.yaml" for name in ("default", "slurm", "lsf", "pbs"))
 _CONFIGS = ("config.yaml", "studies/quickstart.yaml")
 #: Options of Snakemake that say how many jobs run at the same time, or that a profile may say it.
 _CORES = ("--cores", "-c", "--jobs", "-j", "--profile", "--workflow-profile", "--executor", "-e")
@@ -246,8 +246,7 @@ def check_profile(words: Sequence[str]) -> None:
         if not file.is_file():
             raise StudyError(
                 f"The profile {profile} does not exist here: there is no file {file}. "
-                "`rmm study init FOLDER` makes a folder with the profiles profiles/default and "
-                "profiles/slurm."
+                f"`rmm study init FOLDER` makes a folder with {', '.join(_PROFILES)}."
             )
         found = read_yaml(file)[0]
         executor = executor or (found.get("executor") if isinstance(found, dict) else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -106,9 +107,7 @@ def test_a_cache_that_is_not_shared_is_named(
 ) -> None:
     fake_compiler()  # type: ignore[operator]
     marker, (made,) = compiled(study, tmp_path)
-    made.unlink()
-    made.parent.joinpath("program.stan").unlink()
-    made.parent.rmdir()
+    shutil.rmtree(made.parent)
     monkeypatch.setenv("RMM_CACHE", str(tmp_path / "of this node"))
     said = use_compiled(study, study.scenarios[0].id, "mm", marker)
     assert f"{made} (not there)" in said

@@ -82,6 +82,10 @@ if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
     path = os.getenv("PATH")
     os.environ.update(RMM_SLURM_PATH=path, PATH=f"{workflow_folder() / 'slurm'}:{path}")
 
+# The status command of the profile for PBS (workflow/pbs).
+if shutil.which("qsub") and not shutil.which("rmm-pbs-status"):
+    os.environ["PATH"] = f"{os.getenv('PATH')}:{workflow_folder() / 'pbs'}"
+
 validate(config, "../schemas/config.schema.yaml")
 
 
