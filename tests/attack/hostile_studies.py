@@ -28,9 +28,10 @@ _SECONDS = 10.0
 _LONGEST = 5_000
 #: Files that a study may name, and where a command would leave a trace.
 _FILES = ("../x.csv", "/etc/passwd", "~/x.csv", "$(touch {0})", "`touch {0}`", "; touch {0}",
-          "| touch {0}", "{{wildcards.x}}", "{{params}}", "/dev/zero", "/dev/stdin", "/proc/self/mem",
-          "http://127.0.0.1/x.csv", "file:///etc/passwd", "s3://x/y.csv", ".", "..", "", "x\0.csv",
-          "x" * 5000, "planted.py", "../planted.py", "planted.csv", "-rf", "//x/y.csv")  # fmt: skip
+          "| touch {0}", "{{wildcards.x}}", "{{params}}", "/dev/zero", "/dev/stdin",
+          "/proc/self/mem", "http://127.0.0.1/x.csv", "file:///etc/passwd", "s3://x/y.csv",
+          ".", "..", "", "x\0.csv", "x" * 5000, "planted.py", "../planted.py", "planted.csv",
+          "-rf", "//x/y.csv")  # fmt: skip
 #: Lines of YAML that make objects, that grow, or that are given twice.
 _LINES: tuple[Callable[[random.Random, Path], str], ...] = (
     lambda draw, trace: f"!!python/object/apply:os.system ['touch {trace}']",

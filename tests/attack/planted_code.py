@@ -184,6 +184,6 @@ def _poisoned(draw: random.Random, folder: Path) -> Iterator[str]:
 
 
 ATTACKS = (
-    Attack("planted modules", 60, _planted),
-    Attack("poisoned caches", 500, _caches),
+    Attack("planted modules", 40, _planted),
+    Attack("poisoned caches", 200, _caches),
 )

@@ -1,4 +1,4 @@
-"""Jobs that are killed, stopped, or short of memory: the numbers are those of an undisturbed run."""
+"""Jobs that are killed, stopped or short of memory: numbers are those of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ class Undisturbed:
 def _rows(content: tuple[Any, Any]) -> dict[tuple[int, str], dict[str, Any]]:
     """(replication, parameter) -> row."""
     columns = content[0]
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values())]
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
     return {(row["replication"], row["parameter"]): row for row in rows}
 
 
@@ -216,7 +218,7 @@ def _other_rows(one: Undisturbed, out: Path, statuses: tuple[str, ...]) -> str:
 
 
 ATTACKS = (
-    Attack("kills of fits", 400, _kills),
-    Attack("processes that are stopped", 200, _stops),
+    Attack("kills of fits", 200, _kills),
+    Attack("processes that are stopped", 100, _stops),
     Attack("memory limits", 200, _memory),
 )

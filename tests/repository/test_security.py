@@ -211,7 +211,7 @@ def test_a_report_replaces_reports_only(tmp_path: Path) -> None:
         write_report(*made)
     (page := tmp_path / "site" / "index.html").parent.mkdir()
     page.write_text("mine")
-    with pytest.raises(StudyError, match="contains a file `index.html` that was not written"):
+    with pytest.raises(StudyError, match=r"contains a file `index\.html` that was not written"):
         write_report(*made, page.parent)
     write_report(*made, tmp_path / "other")
     assert write_report(*made, tmp_path / "other").is_file()

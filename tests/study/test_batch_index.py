@@ -87,9 +87,7 @@ def test_a_file_that_was_written_again_is_read_again(fitted: tuple[Study, Path])
     assert facts(study, folder)["done"] == 3
 
 
-def test_an_index_that_is_a_link_is_not_written(
-    fitted: tuple[Study, Path], tmp_path: Path
-) -> None:
+def test_an_index_that_is_a_link_is_not_written(fitted: tuple[Study, Path], tmp_path: Path) -> None:
     study, folder = fitted
     wanted, index = facts(study, folder), folder / "logs" / "batches.jsonl"
     index.unlink()

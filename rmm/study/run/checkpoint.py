@@ -230,7 +230,7 @@ class Journal:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK
-                self._file = open(os.open(self.path, flags, 0o666), "a", encoding="utf-8")
+                self._file = os.fdopen(os.open(self.path, flags, 0o666), "a", encoding="utf-8")
             text = json.dumps(list(rows), default=lambda number: number.item())  # NumPy's
             self._file.write(f"{seeds.text_digest(text)} {text}\n")
             self._file.flush()

@@ -28,7 +28,8 @@ def logged(log: str | Path) -> Iterator[Callable[[str], None]]:
     ------
     SystemExit
         With code 1 where the body raised: an `RmmError` is in the log as its message, too little
-        memory as one, anything else with its traceback. With 128 and the signal's number where one ended it.
+        memory as one, anything else with its traceback. With 128 and the signal's number where
+        one ended it.
     """
     kept = (os.dup(1), os.dup(2))
 
