@@ -75,7 +75,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 # Jobs import no module that lies in the present folder, unless it is the one of the package itself.
 if Path(progress.__file__).parents[3] != Path.cwd():
-    os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ.update(PYTHONSAFEPATH="1")
 
 # Commands of Slurm that outlast a controller which does not answer (workflow/slurm).
 if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
@@ -84,7 +84,7 @@ if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
 
 # The status command of the profile for PBS (workflow/pbs).
 if shutil.which("qsub") and not shutil.which("rmm-pbs-status"):
-    os.environ["PATH"] = f"{os.getenv('PATH')}:{workflow_folder() / 'pbs'}"
+    os.environ.update(PATH=f"{os.getenv('PATH')}:{workflow_folder() / 'pbs'}")
 
 validate(config, "../schemas/config.schema.yaml")
 
