@@ -161,18 +161,20 @@ def _stops(draw: random.Random, folder: Path) -> Iterator[str]:
     """A job, or a process of its engine, stands still for a moment, or until its time limit."""
     studies = _studies(folder, METHODS)
     if find_backend("jags").available().available:
-        method = {**JAGS, "sampler": {**_SAMPLER, "timeout": 1.0}}
-        studies.append(_undisturbed(folder / "jags", method, replications=4, batch=4))
+        method = {**JAGS, "sampler": {**_SAMPLER, "timeout": 2.0}}
+        studies += 3 * [_undisturbed(folder / "jags", method, replications=12, batch=12)]
     out = folder / "out"
     for number in count():
         one = draw.choice(studies)
         shutil.rmtree(out, ignore_errors=True)
-        job = _start(one, out, draw.choice((-1.0, 30.0)))
+        job = _start(one, out, 30.0)
         time.sleep(draw.uniform(0, one.seconds))
         workers = _children(job.pid)
         stopped = draw.choice([job.pid, *workers, *workers])
         _signal(stopped, signal.SIGSTOP)
-        if stopped == job.pid or draw.random() < 0.3:
+        # One that has not begun yet would be waited for two minutes.
+        begun = stopped != job.pid and any(out.rglob("*.jsonl"))
+        if not begun or draw.random() < 0.3:
             time.sleep(draw.uniform(0, 0.5))
             _signal(stopped, signal.SIGCONT)
         broken = _ended(job)
