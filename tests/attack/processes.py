@@ -157,6 +157,12 @@ def _children(pid: int | None) -> list[int]:
     return [int(child) for child in found.split()]
 
 
+def _wait_for_a_fit(job: BaseProcess, out: Path) -> None:
+    """Until a job has noted its first fit, or ends."""
+    while job.is_alive() and not any(out.rglob("*.jsonl")):
+        time.sleep(0.002)
+
+
 def _stops(draw: random.Random, folder: Path) -> Iterator[str]:
     """A job, or a process of its engine, stands still for a moment, or until its time limit."""
     studies = _studies(folder, METHODS)
@@ -168,7 +174,11 @@ def _stops(draw: random.Random, folder: Path) -> Iterator[str]:
         one = draw.choice(studies)
         shutil.rmtree(out, ignore_errors=True)
         job = _start(one, out, 30.0)
-        time.sleep(draw.uniform(0, one.seconds))
+        if draw.random() < 0.7:
+            _wait_for_a_fit(job, out)
+            time.sleep(draw.uniform(0, 0.05))
+        else:
+            time.sleep(draw.uniform(0, one.seconds))
         workers = _children(job.pid)
         stopped = draw.choice([job.pid, *workers, *workers])
         _signal(stopped, signal.SIGSTOP)
