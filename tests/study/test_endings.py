@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,27 @@ def test_no_fit_that_a_signal_broke_off_is_a_failed_fit(
     monkeypatch.setattr(fitting, "_fit_of", lambda _: broken_off)
     with pytest.raises(SystemExit, match=r"^143$"), ended_by_signals():
         fitting.fit_task(task)
+
+
+def test_a_signal_in_a_callback_ends_the_job_before_the_next_fit(tmp_path: Path) -> None:
+    """Python drops exceptions there; the import of a module has such callbacks."""
+
+    class Object:
+        pass
+
+    def drop() -> None:
+        here = Object()
+        reference = weakref.ref(here, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        del here
+        assert reference() is None
+
+    with pytest.raises(SystemExit, match=r"^143$"), logged(tmp_path / "log"):
+        drop()
+        leave_if_ended()
+        raise AssertionError("the job goes on")
+    text = (tmp_path / "log").read_text()
+    assert text.startswith("Ended by SIGTERM. What is finished is kept")
+    assert "Traceback" not in text
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
