@@ -159,5 +159,5 @@ def _fits(draw: random.Random, folder: Path) -> Iterator[str]:
 ATTACKS = (
     Attack("hostile labels in reports", 20, _reports),
     Attack("hostile labels in tables of reports", 2_000, _tables),
-    Attack("hostile labels in fits", 500, _fits),
+    Attack("hostile labels in fits", 200, _fits),
 )
