@@ -86,7 +86,7 @@ closed-forms: $(ENV) ## published numbers with closed forms, at full replication
 fuzz: $(ENV) ## 10,000 made-up inputs for each reader, 300 fits (long; FUZZ_SEED=2 for others)
 	$(PYTEST) -m fuzz $(PYTEST_ARGS)
 
-attack: $(ENV) ## damaged files, bombs, clocks and copies: what was tried, what broke (long; SEED=2 for others)
+attack: $(ENV) ## damaged files, hostile names, planted code, kills: what was tried, what broke (long; SEED=2)
 	$(PY) -m tests.attack --seed "$(SEED)"
 
 test-package: $(ENV) ## build wheel and sdist, install the wheel into an empty environment, use it

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from rmm.study import Study, load_study, plan, run_batch
+from rmm.study.run import checkpoint as checkpoints
+from rmm.study.run.log import logged
 from tests.projects import FAKED
 
 CONFIG: dict[str, Any] = {
@@ -74,19 +76,16 @@ def parts(out: Path) -> list[Path]:
     return sorted(out.rglob(".parts/*"))
 
 
-JOB = """
-import sys
-from pathlib import Path
-from rmm.study import load_study, plan, run_batch
-from rmm.study.run import checkpoint as checkpoints
-from rmm.study.run.log import logged
+def run_job(file: Path | str, out: Path | str, long: float | str) -> None:
+    """Run the one batch of a study as a job does, with its log; see `start`."""
+    study, out = load_study(file), Path(out)
+    checkpoints.LONG = float(long)
+    (job,) = plan(study, out)
+    with logged(out / "log") as say:
+        run_batch(study, job.scenario, job.method, job.first, job.last, out / job.path, say=say)
 
-study, out = load_study(sys.argv[1]), Path(sys.argv[2])
-checkpoints.LONG = float(sys.argv[3])
-(job,) = plan(study, out)
-with logged(out / "log") as say:
-    run_batch(study, job.scenario, job.method, job.first, job.last, out / job.path, say=say)
-"""
+
+JOB = "import sys\nfrom tests.kills import run_job\nrun_job(*sys.argv[1:])\n"
 
 
 def start(

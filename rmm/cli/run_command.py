@@ -62,7 +62,7 @@ rule study:
         rules.all.input,
 """
 #: Files of the workflow, and of its configuration, that a project gets copies of.
-_PROFILES = ("profiles/default/config.yaml", "profiles/slurm/config.yaml")
+_PROFILES = tuple(f"profiles/{name}/config.yaml" for name in ("default", "slurm", "lsf", "pbs"))
 _CONFIGS = ("config.yaml", "studies/quickstart.yaml")
 #: Options of Snakemake that say how many jobs run at the same time, or that a profile may say it.
 _CORES = ("--cores", "-c", "--jobs", "-j", "--profile", "--workflow-profile", "--executor", "-e")
@@ -196,7 +196,8 @@ def run_study(options: argparse.Namespace) -> int:
     check_room(Path(".snakemake"))  # Snakemake keeps its records there
     pairs = [f"{key}={value}" for key, value in settings.items()]
     start = ["--snakefile", str(snakefile())]
-    environment = environment_with_cache()
+    # Snakemake, and its jobs, import no module that lies in the present folder.
+    environment = {**environment_with_cache(), "PYTHONSAFEPATH": "1"}
     before = _written(folder)
     words = snakemake_options(options.cores, options.snakemake, pairs)
     # The workflow itself lets one run write a results folder, wherever it was started; the lock of
@@ -247,8 +248,7 @@ def check_profile(words: Sequence[str]) -> None:
         if file is None:
             raise StudyError(
                 f"The profile {profile} does not exist here: there is no file {files[0]}. "
-                "`rmm study init FOLDER` makes a folder with the profiles profiles/default and "
-                "profiles/slurm."
+                f"`rmm study init FOLDER` makes a folder with {', '.join(_PROFILES)}."
             )
         found = read_yaml(file)[0]
         executor = executor or (found.get("executor") if isinstance(found, dict) else None)

@@ -7,6 +7,7 @@ error that names the file. The short tests run a twentieth of each (`test_attack
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,3 +44,10 @@ def flipped(content: bytes, draw: random.Random) -> bytes:
 def truncated(content: bytes, draw: random.Random) -> bytes:
     """Content without its end."""
     return content[: draw.randrange(len(content))]
+
+
+def unexpected(error: Exception) -> str:
+    """An exception that is no message, and where it comes from."""
+    places = traceback.extract_tb(error.__traceback__)[-3:]
+    found = ", ".join(f"{Path(place.filename).name}:{place.lineno}" for place in places)
+    return f"{type(error).__name__}: {error} ({found})"

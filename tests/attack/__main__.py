@@ -9,13 +9,29 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
-from tests.attack import Attack, clocks_and_copies, damaged_results, full_disks, saved_fits
+from tests.attack import (
+    Attack,
+    clocks_and_copies,
+    damaged_results,
+    full_disks,
+    hostile_labels,
+    hostile_studies,
+    links,
+    planted_code,
+    processes,
+    saved_fits,
+)
 
 ARSENAL: tuple[Attack, ...] = (
     *damaged_results.ATTACKS,
     *clocks_and_copies.ATTACKS,
     *saved_fits.ATTACKS,
     *full_disks.ATTACKS,
+    *hostile_labels.ATTACKS,
+    *hostile_studies.ATTACKS,
+    *links.ATTACKS,
+    *planted_code.ATTACKS,
+    *processes.ATTACKS,
 )
 
 

@@ -34,7 +34,7 @@ def _files_up_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def _steps(results: Results) -> Iterator[Callable[[], Any]]:
+def steps_of(results: Results) -> Iterator[Callable[[], Any]]:
     """What a run of the study does that is not done."""
     folder, jobs = results.folder, plan(results.study, results.folder)
     yield Watch(jobs, folder).begin
@@ -53,7 +53,7 @@ def _steps(results: Results) -> Iterator[Callable[[], Any]]:
     yield lambda: results.end("performance")
 
 
-def _estimates(results: Results) -> dict[str, list[Any]]:
+def estimates_of(results: Results) -> dict[str, list[Any]]:
     table, _ = read_estimates(results.folder / "estimates.parquet")
     found: dict[str, list[Any]] = table.drop_columns(list(RUN_COLUMNS)).to_pydict()
     return found
@@ -62,7 +62,7 @@ def _estimates(results: Results) -> dict[str, list[Any]]:
 def _broken(results: Results, wanted: dict[str, list[Any]], size: int) -> str:
     done = 0
     try:
-        for step in _steps(results):
+        for step in steps_of(results):
             with _files_up_to(size):
                 step()
             done += 1
@@ -74,16 +74,16 @@ def _broken(results: Results, wanted: dict[str, list[Any]], size: int) -> str:
     if damaged := damaged_files(results.folder):
         return f"step {done}, {size} bytes: left {damaged}"
     kept = {path: path.stat().st_mtime_ns for path in results.batches if path.is_file()}
-    for step in _steps(results):
+    for step in steps_of(results):
         step()
     if any(path.stat().st_mtime_ns != when for path, when in kept.items()):
         return f"step {done}, {size} bytes: fits were repeated"
-    return "" if _estimates(results) == wanted else f"step {done}, {size} bytes: other estimates"
+    return "" if estimates_of(results) == wanted else f"step {done}, {size} bytes: other estimates"
 
 
 def _full(draw: random.Random, folder: Path) -> Iterator[str]:
     results = finished(folder)
-    wanted = _estimates(results)
+    wanted = estimates_of(results)
     while True:
         shutil.rmtree(results.folder)
         yield _broken(results, wanted, draw.randrange(_LARGEST))

@@ -31,21 +31,11 @@ from rmm.backends.stan.run import available
 from rmm.cache import cache_dir
 from rmm.errors import BackendError, ProgramError
 from tests import ROOT
+from tests.fake_compiler import FAKE_COMPILER
 
 PROGRAM = "parameters {\n  real a;\n}\nmodel {\n  a ~ normal(0, 1);\n}\n"
 
 pytestmark = pytest.mark.skipif(wheel() is None, reason="the wheel httpstan is not installed")
-
-# Stands for g++: notes each compilation in a log, and "executables" print their compiler's name.
-FAKE_COMPILER = """\
-#!/bin/sh
-if [ "$1" = "--version" ]; then echo "fake 1.0"; exit 0; fi
-case "$*" in *program.hpp*|*main.cpp*) echo "$*" >> "{log}"; sleep 0.3;; esac
-{then}
-while [ $# -gt 0 ]; do if [ "$1" = "-o" ]; then out="$2"; fi; shift; done
-printf '#!/bin/sh\\necho made by fake\\n' > "$out"
-chmod +x "$out"
-"""
 
 
 @pytest.fixture

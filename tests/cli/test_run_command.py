@@ -67,6 +67,8 @@ def test_a_project_has_what_a_study_needs(
         "config/studies/quickstart.yaml",
         "profiles/default/config.yaml",
         "profiles/slurm/config.yaml",
+        "profiles/lsf/config.yaml",
+        "profiles/pbs/config.yaml",
     } <= made
     os.chdir("a project")
     assert load_study("config/studies/quickstart.yaml").name == "quickstart"

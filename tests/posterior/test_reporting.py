@@ -84,6 +84,13 @@ def test_latex_takes_every_character(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("to", ["latex", "markdown"])
+def test_a_name_stays_in_its_row(to: str) -> None:
+    odd = written(pd.DataFrame({"mean": [1.0]}, index=["b_l2[a\n\x1b[2J\u202e]"]), to, SD)
+    assert "l2" in odd and len(odd.splitlines()) == (3 if to == "markdown" else 7)
+    assert all(c.isprintable() or c == "\n" for c in odd)
+
+
 def test_markdown(fit: rmm.Fit) -> None:
     lines = fit.summary(columns=["mean", "sd"], to="markdown").splitlines()
     assert re.fullmatch(r"\| parameter +\| +mean \| +sd \|", lines[0])

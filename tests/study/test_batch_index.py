@@ -87,6 +87,16 @@ def test_a_file_that_was_written_again_is_read_again(fitted: tuple[Study, Path])
     assert facts(study, folder)["done"] == 3
 
 
+def test_an_index_that_is_a_link_is_not_written(fitted: tuple[Study, Path], tmp_path: Path) -> None:
+    study, folder = fitted
+    wanted, index = facts(study, folder), folder / "logs" / "batches.jsonl"
+    index.unlink()
+    (tmp_path / "mine").write_text("mine")
+    index.symlink_to(tmp_path / "mine")
+    assert facts(study, folder) == wanted
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 def test_a_folder_that_cannot_be_written_is_only_slower(
     fitted: tuple[Study, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

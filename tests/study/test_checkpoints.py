@@ -15,7 +15,7 @@ from rmm.errors import StudyError
 from rmm.study import Study, collect, plan, status, write_performance
 from rmm.study.methods.task import Outcome, Task
 from rmm.study.run import checkpoint as checkpoints
-from rmm.study.run.checkpoint import discard
+from rmm.study.run.checkpoint import Journal, discard
 from tests.kills import content, lines, load, only, parts, start, whole
 from tests.projects import FAKED
 
@@ -327,6 +327,20 @@ def test_forcing_all_fits_forgets_what_killed_ones_left(tmp_path: Path, fits: Fi
     assert len(parts(out)) == 1
     discard(out, unfinished=True)
     assert not parts(out)
+
+
+def test_links_to_files_of_a_user_are_not_followed(tmp_path: Path) -> None:
+    study, out, mine = load(tmp_path), tmp_path / "out", tmp_path / "mine"
+    mine.mkdir()
+    (mine / "1-3.abc.parquet").write_text("mine")
+    whole(study, out)
+    (only(out).parent / ".parts").symlink_to(mine)
+    discard(out, unfinished=True)
+    assert (mine / "1-3.abc.parquet").read_text() == "mine"
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.path.symlink_to(mine / "1-3.abc.parquet")
+    journal.add([{"replication": 1}])
+    assert (mine / "1-3.abc.parquet").read_text() == "mine"
 
 
 # -- a process of its own, killed for good ---------------------------------------------------

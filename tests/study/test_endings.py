@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from rmm.errors import RmmError
@@ -66,6 +68,27 @@ def test_no_fit_that_a_signal_broke_off_is_a_failed_fit(
         fitting.fit_task(task)
 
 
+def test_a_signal_in_a_callback_ends_the_job_before_the_next_fit(tmp_path: Path) -> None:
+    """Python drops exceptions there; the import of a module has such callbacks."""
+
+    class Object:
+        pass
+
+    def drop() -> None:
+        here = Object()
+        reference = weakref.ref(here, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        del here
+        assert reference() is None
+
+    with pytest.raises(SystemExit, match=r"^143$"), logged(tmp_path / "log"):
+        drop()
+        leave_if_ended()
+        raise AssertionError("the job goes on")
+    text = (tmp_path / "log").read_text()
+    assert text.startswith("Ended by SIGTERM. What is finished is kept")
+    assert "Traceback" not in text
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """After a job its handlers are gone, and later errors are errors."""
     before = [signal.getsignal(number) for number in SIGNALS]
@@ -75,3 +98,21 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     leave_if_ended()
     with pytest.raises(ImportError, match=r"^a later error$"), ended_by_signals():
         raise ImportError("a later error")
+
+
+@pytest.mark.parametrize("kind", [MemoryError, pa.ArrowMemoryError])
+def test_too_little_memory_is_a_message(tmp_path: Path, kind: type[Exception]) -> None:
+    with pytest.raises(SystemExit, match=r"^1$"), logged(tmp_path / "log"):
+        raise kind("malloc of size 64 failed")
+    text = (tmp_path / "log").read_text()
+    assert text.startswith("The job ran out of memory. Give it more")
+    assert "Traceback" not in text
+
+
+def test_a_log_that_is_a_link_does_not_empty_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "log").symlink_to(tmp_path / "mine")
+    with logged(tmp_path / "log"):
+        os.write(1, b"a line\n")
+    assert (tmp_path / "log").read_text() == "a line\n"
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -106,9 +107,7 @@ def test_a_cache_that_is_not_shared_is_named(
 ) -> None:
     fake_compiler()  # type: ignore[operator]
     marker, (made,) = compiled(study, tmp_path)
-    made.unlink()
-    made.parent.joinpath("program.stan").unlink()
-    made.parent.rmdir()
+    shutil.rmtree(made.parent)
     monkeypatch.setenv("RMM_CACHE", str(tmp_path / "of this node"))
     said = use_compiled(study, study.scenarios[0].id, "mm", marker)
     assert f"{made} (not there)" in said
@@ -129,6 +128,28 @@ def test_a_changed_executable_is_not_used_by_a_study(
     assert f"{made} (not the file that was compiled)" in said
     made.write_bytes(content)
     assert use_compiled(study, study.scenarios[0].id, "mm", marker) == ""
+
+
+@pytest.mark.parametrize("change", ["content", "link"])
+def test_a_changed_executable_is_compiled_again(
+    cache: Path,  # noqa: F811
+    fake_compiler: object,  # noqa: F811
+    study: Study,
+    tmp_path: Path,
+    change: str,
+) -> None:
+    log = fake_compiler()  # type: ignore[operator]
+    _, (made,) = compiled(study, tmp_path)
+    content, program = made.read_bytes(), text_of(made)
+    if change == "content":
+        made.write_bytes(content[:-1])
+    else:
+        (tmp_path / "other").write_text("#!/bin/sh\n")
+        made.unlink()
+        made.symlink_to(tmp_path / "other")
+    assert compile_program(program) == made
+    assert made.read_bytes() == content
+    assert log.read_text().count("program.hpp") == 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the administrator can give files away")

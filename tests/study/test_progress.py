@@ -96,6 +96,17 @@ def test_a_new_run_forgets_batches_that_a_killed_one_had_under_way(
     assert watch.line().startswith("fits 0 of 25")
 
 
+def test_a_new_run_deletes_no_files_behind_a_link(tmp_path: Path) -> None:
+    running, mine = tmp_path / "logs" / "running", tmp_path / "mine"
+    for folder in (mine, running.parent):
+        folder.mkdir()
+    (mine / "s1_m_1-3.json").write_text("mine")
+    running.symlink_to(mine)
+    Watch(JOBS, tmp_path).begin()
+    assert (mine / "s1_m_1-3.json").read_text() == "mine"
+    assert not running.exists()
+
+
 def test_only_a_terminal_gets_lines(tmp_path: Path) -> None:
     quiet, terminal = io.StringIO(), Terminal()
     follow(Watch(JOBS, tmp_path), quiet)()

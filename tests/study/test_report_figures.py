@@ -48,6 +48,16 @@ def test_every_chart_has_a_name_of_its_own_and_a_place(results: Results) -> None
     assert made[0].name == "type1_error"
 
 
+def test_labels_may_have_characters_that_files_of_figures_cannot_have(tmp_path: Path) -> None:
+    """Dollars, which Matplotlib wraps as formulas; control characters; a byte order mark."""
+    factors = {"$\\frac{$\x1b": ["\x1b[2J", "$\\alpha{$"], "\ufeffb": ["\ufeff", "\x07"]}
+    made = write_study(tmp_path / "study", factors, ["m\x1b", "\ufeffm"], 20)
+    figures = write_report(*made).parent / "figures"
+    assert len(list(figures.glob("*.pdf"))) > 2
+    for file in figures.glob("*.svg"):
+        ET.parse(file)
+
+
 def test_a_rate_of_hardly_any_fits_does_not_set_the_scale(tmp_path: Path) -> None:
     """Of 3 usable replications beside 400: in the tables, not in the figure, which says so."""
     invented = write_study(tmp_path / "study", FACTORS, METHODS, 400)

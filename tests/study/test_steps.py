@@ -94,6 +94,13 @@ def test_a_step_leaves_one_record(results: Results) -> None:
     assert steps(results) == []
 
 
+def test_only_records_are_removed(results: Results) -> None:
+    mine = results.folder / "steps" / "design-mine.json"
+    mine.write_text("mine")
+    results.end("design")
+    assert mine.read_text() == "mine"
+
+
 def test_an_altered_record_counts_as_missing(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     write_record({"n": 12, "names": ["a", "b"]}, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rmm.study import load_study, plan
 from tests import ROOT
+from tests.projects import Project
 from tests.workflow.test_workflow import STUDY, lay_out
 
 WORKFLOW = ROOT / "workflow"
@@ -21,6 +24,10 @@ DEFAULT, SLURM = (
     yaml.safe_load((WORKFLOW / "profiles" / name / "config.yaml").read_text())
     for name in ("default", "slurm")
 )
+CLUSTERS = {
+    name: yaml.safe_load((WORKFLOW / "profiles" / name / "config.yaml").read_text())
+    for name in ("slurm", "lsf", "pbs")
+}
 RULES = "\n".join(p.read_text() for p in [WORKFLOW / "Snakefile", *WORKFLOW.glob("rules/*.smk")])
 
 
@@ -33,13 +40,15 @@ def local_rules() -> set[str]:
     return {name for block in listed for name in re.findall(r"\w+", block)}
 
 
-def test_the_cluster_decides_alike_what_runs_again() -> None:
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_the_cluster_decides_alike_what_runs_again(name: str) -> None:
     """One profile takes the place of the other: each must hold all that keeps results."""
-    assert {key: SLURM.get(key) for key in DEFAULT} == DEFAULT
+    assert {key: CLUSTERS[name].get(key) for key in DEFAULT} == DEFAULT
 
 
-def test_every_rule_is_local_or_has_memory_and_time_that_grow() -> None:
-    told = SLURM["set-resources"]
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_every_rule_is_local_or_has_memory_and_time_that_grow(name: str) -> None:
+    told = CLUSTERS[name]["set-resources"]
     assert "compile" in rules()
     assert set(told) == rules() - local_rules()
     assert "compile" in told
@@ -50,8 +59,9 @@ def test_every_rule_is_local_or_has_memory_and_time_that_grow() -> None:
             assert re.fullmatch(r"\d+ \* attempt", expression), rule
 
 
-def test_retries_are_those_of_the_profile() -> None:
-    assert SLURM["retries"] >= 2
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_retries_are_those_of_the_profile(name: str) -> None:
+    assert CLUSTERS[name]["retries"] >= 2
     assert "retries:" not in RULES, "a rule's own retries run inside the first job's memory"
 
 
@@ -63,7 +73,7 @@ def test_jobs_are_asked_after_with_squeue_through_long_outages() -> None:
     assert 3 * SLURM["slurm-init-seconds-before-status-checks"] < 300
 
 
-@pytest.mark.parametrize("name", ["default", "slurm"])
+@pytest.mark.parametrize("name", ["default", *CLUSTERS])
 def test_each_profile_begins_with_the_command_that_uses_it(name: str) -> None:
     text = (WORKFLOW / "profiles" / name / "config.yaml").read_text()
     head = text[: text.index("\n\n")]
@@ -100,6 +110,75 @@ def test_the_plan_of_a_study_needs_no_slurm(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^fit +4$", done.stdout + done.stderr, re.MULTILINE)
+
+
+# --- commands of PBS ------------------------------------------------------------------------------
+
+#: Stand-ins: a job is its script, in the background; its state is in files beside it.
+PBS = {
+    "qsub": """\
+echo "$*" >> "{here}/asked"
+for script; do :; done
+id=$$.server
+(sh "$script" > "{here}/$id.out" 2>&1; echo $? > "{here}/$id.code") > /dev/null 2>&1 &
+echo $id
+""",
+    "qstat": """\
+for id; do :; done
+echo "Job Id: $id"
+if [ -f "{here}/$id.code" ]; then
+    printf '    job_state = F\\n    Exit_status = %s\\n' "$(cat "{here}/$id.code")"
+else
+    echo "    job_state = R"
+fi
+""",
+    "qdel": "",
+}
+
+
+def pbs(folder: Path, **scripts: str) -> dict[str, str]:
+    """Commands of PBS, as files; an environment that finds them."""
+    folder.mkdir()
+    for name, script in {**PBS, **scripts}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script.replace('{here}', str(folder))}")
+        (folder / name).chmod(0o755)
+    return {"PATH": f"{folder}:{WORKFLOW / 'pbs'}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("qstat", "answer"),
+    [
+        ("echo '    job_state = R'", "running"),
+        ("echo '    job_state = Q'", "running"),
+        ("printf '    job_state = F\\n    Exit_status = 0\\n'", "success"),
+        ("printf '    job_state = F\\n    Exit_status = 271\\n'", "failed"),
+        ("printf '    job_state = C\\n    exit_status = 1\\n'", "failed"),
+        ("echo 'qstat: cannot connect to server' >&2; exit 111", "running"),
+        ("echo 'qstat: Unknown Job Id 1.server' >&2; exit 153", "success"),
+    ],
+)
+def test_the_status_of_a_job_of_pbs(tmp_path: Path, qstat: str, answer: str) -> None:
+    environment = {**os.environ, **pbs(tmp_path / "bin", qstat=qstat)}
+    done = subprocess.run(
+        ["rmm-pbs-status", "1.server"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{answer}\n"
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(
+    importlib.util.find_spec("snakemake_executor_plugin_cluster_generic") is None,
+    reason="the package snakemake-executor-plugin-cluster-generic is absent; the lock lacks it",
+)
+def test_a_batch_runs_through_pbs(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", replications=2, batch=2)
+    (job,) = plan(load_study(project.file))
+    target, environment = project.results / job.path, pbs(tmp_path / "bin")
+    project.run(str(target), "--workflow-profile", "workflow/profiles/pbs", **environment)
+    assert target.is_file()
+    (asked,) = (tmp_path / "bin" / "asked").read_text().splitlines()
+    assert "-N rmm_fit" in asked
+    assert "-l select=1:ncpus=1:mem=1500mb -l walltime=14400" in asked
 
 
 # --- commands of Slurm ----------------------------------------------------------------------------

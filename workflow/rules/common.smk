@@ -73,10 +73,18 @@ sys.executable = plain_path(sys.executable)
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+# Jobs import no module that lies in the present folder, unless it is the one of the package itself.
+if Path(progress.__file__).parents[3] != Path.cwd():
+    os.environ.update(PYTHONSAFEPATH="1")
+
 # Commands of Slurm that outlast a controller which does not answer (workflow/slurm).
 if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
     path = os.getenv("PATH")
     os.environ.update(RMM_SLURM_PATH=path, PATH=f"{workflow_folder() / 'slurm'}:{path}")
+
+# The status command of the profile for PBS (workflow/pbs).
+if shutil.which("qsub") and not shutil.which("rmm-pbs-status"):
+    os.environ.update(PATH=f"{os.getenv('PATH')}:{workflow_folder() / 'pbs'}")
 
 validate(config, "../schemas/config.schema.yaml")
 

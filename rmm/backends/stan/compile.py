@@ -2,12 +2,14 @@
 
 Executables are kept by the hash of the program's tokens (no comments, no blank space), one folder
 per Stan version, kind of processor, flags and C++ compiler. A folder appears by renaming, when it
-is complete.
+is complete, and contains the digest of the executable: one that has changed is compiled again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 import re
 import shutil
@@ -172,10 +174,34 @@ def _kept(program: str) -> Path | None:
         # Compute nodes often lack a compiler: what a login node compiled runs there as well.
         found = sorted(cache_dir().glob(f"*stan-*-*-*/programs*/{key}/program"))
         found = [path for path in found if processor.runs_here(maker(path).processor)]
-    kept = next((path for path in found if path.is_file()), None)
-    if kept is not None:
-        check_writers(kept, levels=4)
-    return kept
+    for path in found:
+        if path.is_file():
+            check_writers(path, levels=4)
+            if _is_intact(path):
+                return path
+    return None
+
+
+_DIGEST = "program.sha256"
+
+
+def _is_intact(executable: Path) -> bool:
+    """Whether an executable is the file that was compiled; those of before have no digest."""
+    try:
+        wanted = executable.with_name(_DIGEST).read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return executable.is_file()
+    except OSError:
+        return False
+    found = executable.stat()
+    return _digest(executable, found.st_size, found.st_mtime_ns, found.st_ino) == wanted
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, *state: int) -> str:
+    """SHA-256 of a file; its state only tells when to read it again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _executable(program: str) -> Path:
@@ -186,7 +212,8 @@ def _executable(program: str) -> Path:
     executable = cmdstan.store / key / "program"
     make_folder(cmdstan.store)
     with _lock(cmdstan.store / f"{key}.lock"):
-        if not executable.is_file():
+        if not executable.is_file() or not _is_intact(executable):
+            shutil.rmtree(executable.parent, ignore_errors=True)
             _compile(program, cmdstan, executable.parent)
     return executable
 
@@ -220,6 +247,7 @@ def _compile(program: str, cmdstan: CmdStan, folder: Path) -> None:
             _make(cmdstan, target)
         else:
             _make_elsewhere(cmdstan, work)
+        (work / _DIGEST).write_text(_digest(work / "program"), encoding="ascii")
         for by_product in ("program.o", "program.hpp", "program.d"):
             (work / by_product).unlink(missing_ok=True)
         work.rename(folder)

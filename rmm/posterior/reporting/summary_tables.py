@@ -113,8 +113,8 @@ def _latex(cells: pd.DataFrame) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text with all characters that mean something to LaTeX escaped."""
-    return "".join(_LATEX.get(c, c) for c in text)
+    """Text with all characters that mean something to LaTeX escaped; blanks for unprintable."""
+    return "".join(_LATEX.get(c, c if c.isprintable() else " ") for c in text)
 
 
 def _quantile_name(name: str) -> str:
@@ -142,6 +142,7 @@ def _markdown(cells: pd.DataFrame) -> str:
 
 def _code(text: str) -> str:
     """A code span of a table's cell: more backticks than the text has, pipes escaped."""
+    text = "".join(c if c.isprintable() else " " for c in text)  # a line end would end the row
     longest = max((len(m) for m in re.findall("`+", text)), default=0)
     ticks, pad = "`" * (longest + 1), " " if longest else ""
     return f"{ticks}{pad}{text}{pad}{ticks}".replace("|", "\\|")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rmm.errors import StudyError
 
+#: A flag of `os.open`: a link, which may lead out of the results, is an error. Not on Windows.
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 #: No room, no room of this user's (a quota), a file beyond the limit of the system.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -44,6 +46,8 @@ def ended_by_signals() -> Iterator[None]:
         _write(f"Ended by {numbers[number]}. {_KEPT}")
         leave_if_ended()
 
+    hook = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_unraisable, hook)
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays what it is
             before[number] = signal.signal(number, leave)
@@ -55,15 +59,26 @@ def ended_by_signals() -> Iterator[None]:
         leave_if_ended()
         raise
     finally:
+        sys.unraisablehook = hook
         _received.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
+def _unraisable(hook: Callable[[Any], Any], problem: Any) -> None:
+    """Pass on what Python cannot raise (in callbacks of weak references), but for our SystemExit.
+
+    Python drops that one and goes on: `leave_if_ended` raises it again before the next fit.
+    """
+    if not (_received and isinstance(problem.exc_value, SystemExit)):
+        hook(problem)
+
+
 def leave_if_ended() -> None:
     """Raise SystemExit where a signal has ended this job.
 
-    For whoever keeps an exception as a result: it may be what a library made of the signal.
+    For whoever keeps an exception as a result: it may be what a library made of the signal; and
+    between fits, as the exception may have been dropped.
     """
     if _received:
         raise SystemExit(128 + _received[0]) from None

@@ -98,7 +98,7 @@ def end_step(
     digests = _Digests(folder, [Path(path) for path in batches])
     facts = {"inputs": digests.of(STEPS[step].inputs), "outputs": digests.of(STEPS[step].outputs)}
     with writing(record):
-        for other in record.parent.glob(f"{step}-*.json"):
+        for other in record.parent.glob(f"{step}-{'[0-9a-f]' * 16}.json"):
             other.unlink(missing_ok=True)
     write_record(facts, record)
 

@@ -144,6 +144,8 @@ def _start(code: NamedCode) -> subprocess.Popen[bytes]:
     # Hashes of text, and so the order of sets, are the same in every process.
     single = {**dict.fromkeys(_SINGLE, "1"), "PYTHONHASHSEED": "0"}
     program = Path(wire.__file__).resolve()
+    # The run's own modules are safe from the present folder; what a user's code starts may need it.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     python = os.path.abspath(sys.executable)  # the workflow's is relative to this folder
     return subprocess.Popen(
         [python, "-P", str(program), str(code.path), code.name, code.sha256],
@@ -151,7 +153,7 @@ def _start(code: NamedCode) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=code.path.parent,
-        env={**os.environ, **single},
+        env={**inherited, **single},
         start_new_session=True,
     )
 

@@ -34,6 +34,7 @@ from rmm.study.report.tables.table_files import performance_csv, write_table
 from rmm.study.report.text.table_text import has_truths
 
 _OURS = '<meta name="generator" content="rmm">'
+_PAGES = ("index.html", "numbers.html", HEADLINE)
 
 __all__ = [
     "Results",
@@ -72,7 +73,7 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
     folder = Path(folder)
     results = read_results(study, folder)
     target = Path(out) if out is not None else folder / "report"
-    if out is not None:
+    if out is not None or target.is_symlink():  # a link may lead to a folder of the user's
         _check_ours(target)
     with writing(target):
         figures, tables = _empty(target / "figures"), _empty(target / "tables")
@@ -170,30 +171,28 @@ def _write_tables(results: Results, made: list[Table], folder: Path) -> None:
 
 
 def _write_page(text: str, path: Path) -> Path:
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(text, path)
     return path
 
 
 def _check_ours(target: Path) -> None:
-    """Folders that are emptied must be those of a report."""
+    """Folders that are emptied, and pages that are replaced, must be those of a report."""
     index = target / "index.html"
     if index.is_file() and _OURS in index.read_text(encoding="utf-8", errors="replace"):
         return
-    for name in ("figures", "tables"):
+    for name in ("figures", "tables", *_PAGES):
         if (target / name).exists():
+            kind = "file" if name in _PAGES else "folder"
             raise StudyError(
-                f"{target} contains a folder `{name}` that was not written by rmm, and a report "
+                f"{target} contains a {kind} `{name}` that was not written by rmm, and a report "
                 "would replace it. Give another folder."
             )
 
 
 def _empty(folder: Path) -> Path:
     """An empty folder: figures and tables of an older report must not stay behind."""
+    if folder.is_symlink():  # what it leads to stays as it is
+        folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

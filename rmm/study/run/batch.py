@@ -118,6 +118,7 @@ def run_batches(
             for name, path in paths.items()
         ]
         for replication in range(first, last + 1):
+            leave_if_ended()
             drawn = None
             for batch in batches:
                 if replication in batch.checkpoint.kept:

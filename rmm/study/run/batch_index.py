@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rmm.study.files import seeds
+from rmm.study.files.disks import NO_LINK
 from rmm.study.files.parquet import OK, read_batches
 from rmm.study.run.metadata import stored_metadata
 
@@ -291,7 +292,7 @@ def _append(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     path = folder.joinpath(*_INDEX)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK, 0o666)
         try:
             # The first newline ends a line that a kill has cut off.
             os.write(handle, ("\n" + "\n".join(lines) + "\n").encode())

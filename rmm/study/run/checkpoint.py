@@ -14,6 +14,7 @@ until its study has been collected.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ import pyarrow as pa
 
 from rmm.errors import StudyError
 from rmm.study.files import seeds
-from rmm.study.files.disks import writing
+from rmm.study.files.disks import NO_LINK, writing
 from rmm.study.files.environment import running_on, together
 from rmm.study.files.parquet import ESTIMATES, estimates_table, read_estimates, write_parquet
 from rmm.study.run.metadata import made_alike
@@ -228,7 +229,8 @@ class Journal:
         with suppress(OSError):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("a", encoding="utf-8")
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK
+                self._file = os.fdopen(os.open(self.path, flags, 0o666), "a", encoding="utf-8")
             text = json.dumps(list(rows), default=lambda number: number.item())  # NumPy's
             self._file.write(f"{seeds.text_digest(text)} {text}\n")
             self._file.flush()
@@ -283,9 +285,15 @@ def _discard(here: Path, *, unfinished: bool) -> None:
     for path in here.glob(".*.parquet.*"):
         path.unlink(missing_ok=True)
     covered = _covered(here)
+    if (here / FOLDER).is_symlink():  # what is there may be a user's
+        (here / FOLDER).unlink()
     for path in (here / FOLDER).glob("*"):
         match = _FILE.fullmatch(path.name)
-        if unfinished or match is None or covered >= set(_between(match)):
+        if match is None:
+            done = path.name.startswith(".")  # what a killed write has left
+        else:
+            done = unfinished or covered >= set(_between(match))
+        if done:
             path.unlink(missing_ok=True)
     _remove_if_empty(here / FOLDER)
 

@@ -27,8 +27,9 @@ def logged(log: str | Path) -> Iterator[Callable[[str], None]]:
     Raises
     ------
     SystemExit
-        With code 1 where the body raised: an `RmmError` is in the log as its message, anything
-        else with its traceback. With 128 and the signal's number where one ended it.
+        With code 1 where the body raised: an `RmmError` is in the log as its message, too little
+        memory as one, anything else with its traceback. With 128 and the signal's number where
+        one ended it.
     """
     kept = (os.dup(1), os.dup(2))
 
@@ -45,6 +46,12 @@ def logged(log: str | Path) -> Iterator[Callable[[str], None]]:
             os.close(handle)
 
 
+_NO_MEMORY = (
+    "The job ran out of memory. Give it more (`mem_mb` on a cluster, `ulimit -v`), or let fewer "
+    "fits run at the same time, and run the study again; finished fits are kept."
+)
+
+
 @contextmanager
 def _redirected(log: Path, kept: tuple[int, int], say: Callable[[str], None]) -> Iterator[None]:
     try:
@@ -56,6 +63,9 @@ def _redirected(log: Path, kept: tuple[int, int], say: Callable[[str], None]) ->
         yield
     except RmmError as error:
         _tell(str(error), say)
+        raise SystemExit(1) from None
+    except MemoryError:  # Arrow's, too
+        _tell(_NO_MEMORY, say)
         raise SystemExit(1) from None
     except Exception:  # noqa: BLE001 - the log is where it is read; the exit code tells of it
         _tell(traceback.format_exc(), say)
@@ -84,6 +94,8 @@ def _tell(text: str, say: Callable[[str], None]) -> None:
 def _send_to(path: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
+    if path.is_symlink():  # what it leads to, perhaps outside of the results, stays as it is
+        path.unlink()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.dup2(handle, 1)
     os.dup2(handle, 2)

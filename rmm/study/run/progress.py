@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -31,6 +33,8 @@ _EVERY = 5.0  # seconds from one line to the next
 _FAILED = ("failed", "timeout")
 _STARTED = ("logs", "progress.json")
 _RUNNING = ("logs", "running")
+#: Names of notes, and of those that a kill has left half written.
+_NOTE = re.compile(r"\.?s[0-9a-f]+_.+_\d+-\d+\.json(\.\d+)?")
 
 
 class Batch(Protocol):
@@ -100,8 +104,9 @@ class UnderWay:
         }
 
     def end(self) -> None:
-        """The batch is finished, or given up: its note goes."""
-        self._file.unlink(missing_ok=True)
+        """The batch is finished, or given up: its note goes, where it can."""
+        with suppress(OSError):
+            self._file.unlink(missing_ok=True)
 
     @property
     def _file(self) -> Path:
@@ -182,7 +187,9 @@ class Watch:
         """
         running = self.folder.joinpath(*_RUNNING)
         with writing(running):
-            for name in _names(running):
+            if running.is_symlink():  # what is there may be a user's
+                running.unlink()
+            for name in filter(_NOTE.fullmatch, _names(running)):
                 (running / name).unlink(missing_ok=True)
         target = self.folder.joinpath(*_STARTED)
         with writing(target):

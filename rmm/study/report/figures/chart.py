@@ -23,7 +23,10 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
+from rmm.errors import printable
 from rmm.posterior.plots.style import SETTINGS, Look
 
 #: More panels than this are a wall, not a figure; the tables hold them all.
@@ -148,11 +151,26 @@ def _write_svg(figure: Any, path: Path) -> None:
     path.write_text(_svg(figure), encoding="utf-8")
 
 
+def _make_printable(figure: Any) -> None:
+    """Replace what cannot be printed in texts and labels of ticks: SVG and PDF cannot have it."""
+    for text in figure.findobj(Text):
+        if text.get_text() != (shown := printable(text.get_text())):
+            text.set_text(shown)
+    for axis in (axis for cell in figure.axes for axis in (cell.xaxis, cell.yaxis)):
+        written = axis.get_major_formatter()
+        if isinstance(written, FixedFormatter | FuncFormatter):
+            axis.set_major_formatter(
+                FuncFormatter(lambda x, at, form=written: printable(form(x, at)))
+            )
+
+
 def _write_pdf(figure: Any, path: Path) -> None:
+    _make_printable(figure)
     figure.savefig(path, metadata={"CreationDate": None, "Producer": None})
 
 
 def _write_png(figure: Any, path: Path) -> None:
+    _make_printable(figure)
     figure.savefig(path, dpi=200, metadata={"Software": None})
 
 
@@ -207,7 +225,10 @@ def draw(chart: Chart, pen: Pen) -> Any:
     cells = [c for row in figure.subplots(rows, columns, squeeze=False) for c in row]
     for cell, panel in zip(cells, chart.panels, strict=False):
         panel.draw(cell, pen)
-        cell.set_title(_short(panel.title), wrap=True)
+        title = _short(panel.title)
+        # Matplotlib wraps a text between dollars as a formula, whatever `text.parse_math` is.
+        plain = title.count("$") < 2
+        cell.set_title(title if plain else textwrap.fill(title, _LINE), wrap=plain)
     for cell in cells[len(chart.panels) :]:
         cell.set_visible(False)
     figure.supylabel(chart.y, fontsize=9)
@@ -238,6 +259,10 @@ def _alone(panel: Panel, chart: Chart, pen: Pen) -> Any:
     cell.set_ylabel(chart.y)
     cell.set_xlabel(chart.x)
     return figure
+
+
+#: Characters of a line of a title that has dollars.
+_LINE = 30
 
 
 def _short(title: str) -> str:
@@ -282,6 +307,7 @@ HATCHES: dict[str, dict[str, Any]] = {
 
 def _svg(figure: Any) -> str:
     """Text of a figure; tags of artists become classes, as an id may stand only once."""
+    _make_printable(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _PART.sub(r'<g class="\1">', buffer.getvalue())
