@@ -4,7 +4,7 @@ usage: python -m benchmarks.speed.peers PROGRAM FAMILY fixed|estimated GROUPS   
 
 Every fit is a process of its own. The measure is the smallest bulk ESS over b_l1, sigma_l1 and b_w,
 divided by CPU seconds: warm-up included, compilation of the model excluded. Of laplace they are
-those of all of `rmm.fit` at its default settings (about 1,000 effective draws, so that a large share
+those of all of `rmm.fit` at its defaults (about 1,000 effective draws, so that a large share
 is what every fit costs once) and with ess=4000, the mean of some seeds. Its ESS is that of its
 weights: its resampled draws would seem to be worth more. All programs have the same posterior
 (priors="rmm", with b_w ~ normal(0, 1), since the vague prior leaves b_w without one).

@@ -94,7 +94,7 @@ class Question:
         for family, kinds in FAMILIES.items():
             every = [m for m in self.methods if self.kind_of(m) in kinds]
             labelled = all(self.labels.method(m) != m for m in every)
-            if 1 < len(every) and set(every) <= set(left) and not (labelled and len(every) <= 3):
+            if len(every) > 1 and set(every) <= set(left) and not (labelled and len(every) <= 3):
                 words.append(family.lower() if words else family)
                 left = [m for m in left if m not in every]
         words += [self.labels.method(m) for m in left]
