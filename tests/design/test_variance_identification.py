@@ -245,4 +245,4 @@ def test_predictions_are_not_checked() -> None:
     new = table.iloc[:2].assign(gid="new", pid=[100, 101])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(fit.predict(new.drop(columns="y"))) == 1
+        assert len(fit.predict(new.drop(columns="y"), new=True)) == 1

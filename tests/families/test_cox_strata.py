@@ -228,6 +228,7 @@ def test_programs_are_the_golden_ones(table: pd.DataFrame, kind: str) -> None:
 @needs_stan
 @pytest.mark.stan
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.thorough
 def test_stan_has_the_density_of_the_family(table: pd.DataFrame, kind: str) -> None:
     model = quiet(f"Surv(dur, ended) ~ {MIXED} + strata(dec)", table, KINDS[kind])
     outcome = model.design.outcome

@@ -309,6 +309,7 @@ def test_text_is_the_golden_one(name: str, language: str) -> None:
 
 @needs_stan
 @pytest.mark.stan
+@pytest.mark.thorough
 def test_stan_has_scipys_density_of_weibull_spells() -> None:
     model = quiet(f"Surv(start, stop, event) ~ {MIXED}", spell_table(60, 13), "weibull")
     assert model.spec.formula.outcome.kind == "spell"
@@ -330,6 +331,7 @@ def test_stan_has_scipys_density_of_weibull_spells() -> None:
 @needs_stan
 @pytest.mark.stan
 @pytest.mark.parametrize("name", COXES)
+@pytest.mark.thorough
 def test_stan_has_the_density_of_cox_spells(name: str) -> None:
     model = quiet(f"Surv(start, stop, event) ~ {MIXED}", spell_table(60, 14, "cox"), KINDS[name])
     first = model.grouped.first_rows
