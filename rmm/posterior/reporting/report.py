@@ -107,13 +107,13 @@ def write_report(subject: Subject) -> Report:
 def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
     spec, design = subject.model.spec, subject.model.design
     outcome = spec.family.in_words[0]
-    kind = "multiple-membership model" if spec.members else "model"
+    kind = "multiple-membership model" if spec.blocks else "model"
     groups = numbers.several(
-        design.J, "group" if spec.members else "observation", "fit.model.design.J"
+        design.J, "group" if spec.blocks else "observation", "fit.model.design.J"
     )
     text = f"We fitted a Bayesian {kind} of {outcome} to {groups}"
     blocks = []
-    for i, member in enumerate(design.members):
+    for i, member in enumerate(design.members[: len(spec.blocks)]):
         source = f"fit.model.design.members[{i}]"
         sizes = np.diff(member.start)
         low, high = int(sizes.min()), int(sizes.max())
@@ -140,7 +140,7 @@ def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
 
 
 def _weights(subject: Subject) -> Iterator[str]:
-    for part in subject.model.spec.members:
+    for part in subject.model.spec.blocks:
         block = f" of block{part.suffix.replace('_', ' ', 1)}" if part.suffix else ""
         weight = part.weight
         yield (
@@ -257,6 +257,8 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     spec = subject.model.spec
     if vector == "b_l2" and element == INTERCEPT:
         return "The intercept"
+    if element in (atom.label for atom in spec.formula.smooths):
+        return f"The slope of the line that is closest to the smooth function {element}"
     if vector.startswith("b_w"):
         return f"The weight coefficient {element}"
     if vector.startswith("sigma_slope_l1"):
@@ -264,6 +266,8 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     for part in spec.members:
         if vector == part.cor:
             return f"The correlation of the members' effects {element}{_in_block(part.suffix)}"
+        if vector == part.sigma and part.smooth is not None:
+            return f"The standard deviation of {part.smooth.label} about its line, {vector},"
         if vector == part.sigma:
             what = (
                 "steps of the members' random walks" if part.walk else "random effects of members"
