@@ -296,14 +296,14 @@ class Smooth:
             raise DataError(
                 f"`{label}` has k = {self.size} basis functions and needs at least as many "
                 f"different values, but there {'is' if len(different) == 1 else 'are'} only "
-                f"{len(different)}. Give it fewer: s(x, k = 5) has 5. Or use x or factor(x)."
+                f"{len(different)}. Lower k, such as s(x, k = 5), or write the column without s()."
             )
         knots = np.quantile(different, np.linspace(0, 1, self.size))
         gaps = np.diff((knots - knots[0]) / (knots[-1] - knots[0]))
         if (gaps <= 0).any():
             raise DataError(
                 f"`{label}`: the values of the column are too close to each other for "
-                f"{self.size} different knots. Give it fewer basis functions: s(x, k = 5) has 5."
+                f"{self.size} different knots. Lower k, such as s(x, k = 5)."
             )
         products = np.diag((gaps[:-1] + gaps[1:]) / 3)
         products += np.diag(gaps[1:-1] / 6, 1) + np.diag(gaps[1:-1] / 6, -1)

@@ -198,7 +198,11 @@ def _why(look: Look, found: Unidentified) -> str:
         return ", because both have the same effect on the same groups"
     alone = []
     for part, member in zip(spec.members, design.members, strict=True):
-        if part.smooth is None and part.sigma in found.names and np.bincount(member.member).max() == 1:
+        if (
+            part.smooth is None
+            and part.sigma in found.names
+            and np.bincount(member.member).max() == 1
+        ):
             alone.append(f"every member of `{part.block.member}` is in only one group")
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.sigma in found.names and np.bincount(nesting.unit).max() == 1:

@@ -12,7 +12,7 @@ import pandas as pd
 from rmm._version import __version__
 from rmm.errors import counted
 from rmm.formula.weights.weight_function import Column, value_columns
-from rmm.model.spec import INTERCEPT, MemberPart
+from rmm.model.spec import INTERCEPT, MemberPart, ModelSpec
 from rmm.posterior.diagnostics.contraction import mostly_prior
 from rmm.posterior.diagnostics.summary import Diagnostics, Weighing
 from rmm.posterior.reporting.summary_tables import decimals_of
@@ -257,8 +257,8 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     spec = subject.model.spec
     if vector == "b_l2" and element == INTERCEPT:
         return "The intercept"
-    if element in (atom.label for atom in spec.formula.smooths):
-        return f"The slope of the line that is closest to the smooth function {element}"
+    if (smooth := _of_smooth(spec, vector, element)) is not None:
+        return smooth
     if vector.startswith("b_w"):
         return f"The weight coefficient {element}"
     if vector.startswith("sigma_slope_l1"):
@@ -266,8 +266,6 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     for part in spec.members:
         if vector == part.cor:
             return f"The correlation of the members' effects {element}{_in_block(part.suffix)}"
-        if vector == part.sigma and part.smooth is not None:
-            return f"The standard deviation of {part.smooth.label} about its line, {vector},"
         if vector == part.sigma:
             what = (
                 "steps of the members' random walks" if part.walk else "random effects of members"
@@ -285,6 +283,16 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
         if vector == parameter.name:
             return parameter.words[0].upper() + parameter.words[1:]
     return f"The coefficient {name}"
+
+
+def _of_smooth(spec: ModelSpec, vector: str, element: str) -> str | None:
+    """The subject of a sentence about a smooth term `s(x)`; None for other parameters."""
+    if element in (atom.label for atom in spec.formula.smooths):
+        return f"The slope of the line that is closest to the smooth function {element}"
+    for part in spec.members:
+        if part.smooth is not None and vector == part.sigma:
+            return f"The standard deviation of {part.smooth.label} about its line ({vector})"
+    return None
 
 
 def _in_block(suffix: str) -> str:
