@@ -225,7 +225,9 @@ def _sentence(subject: Subject, name: str, mean: str, interval: str) -> str:
         change = subject.model.spec.family.in_words[1]
         whom = " in all members of a group" if vector.startswith("b_l1") else ""
         return f"If {element} is one unit higher{whom}, {change} by {mean} {interval}."
-    return f"{_called(subject, name, vector, element)} is {mean} {interval}."
+    called = _of_smooth(subject.model.spec, vector, element)
+    called = called or _called(subject, name, vector, element)
+    return f"{called} is {mean} {interval}."
 
 
 def _plain_columns(subject: Subject, vector: str) -> list[str]:
@@ -257,8 +259,6 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     spec = subject.model.spec
     if vector == "b_l2" and element == INTERCEPT:
         return "The intercept"
-    if (smooth := _of_smooth(spec, vector, element)) is not None:
-        return smooth
     if vector.startswith("b_w"):
         return f"The weight coefficient {element}"
     if vector.startswith("sigma_slope_l1"):
