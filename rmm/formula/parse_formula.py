@@ -259,9 +259,10 @@ def _check_smooths(formula: Formula) -> None:
     """Raise `FormulaError` for `s(x)` in an interaction, in `mm()` or in `hm()`."""
     inside = [t for b in formula.members for t in (*b.terms, *b.slopes)]
     inside += [t for nest in formula.nestings for t in nest.terms or ()]
-    for term in (*formula.terms, *inside):
+    products = [t for t in (*formula.terms, *inside) if len(t.atoms) > 1]
+    for term in (*products, *inside):
         smooth = next((a for a in term.atoms if isinstance(a.basis, Smooth)), None)
-        if smooth is None or (len(term.atoms) == 1 and term not in inside):
+        if smooth is None:
             continue
         if len(term.atoms) > 1:
             problem = f"`{smooth.label}` is in an interaction, where it is not available."

@@ -408,6 +408,17 @@ def test_a_covariate_of_nesting_units() -> None:
     assert len(fit.conditional_effects("wealth", points=5)) == 5
 
 
+def test_what_is_the_same_in_a_stratum_is_dropped_with_its_functions() -> None:
+    data = groups_of_members().groupby("group").first()
+    data = data.assign(stratum=np.arange(60) // 3, chosen=(np.arange(60) % 3 == 0).astype(int))
+    wealth = np.random.default_rng(1).normal(size=20)
+    data["wealth"] = wealth[data["stratum"]]
+    formula = "chosen ~ x + s(wealth) + strata(stratum)"
+    with pytest.warns(rmm.SpecificationWarning, match="wealth"):
+        fit = rmm.fit(formula, data, "condlogit", **OPTIONS)
+    assert list(fit.summary().index) == ["b_l2[x]"]
+
+
 def test_without_kept_draws_there_is_no_curve() -> None:
     data = groups_of_members().groupby("group").first()
     fit = rmm.fit("y ~ s(x)", data, monitor="structural", **OPTIONS)
@@ -449,9 +460,12 @@ def test_engines_agree(block: str, family: str) -> None:
     }  # fmt: skip
     tables: dict[str, pd.DataFrame] = {}
     curves: dict[str, pd.DataFrame] = {}
+    evidence: dict[str, Any] = {}
     for engine, more in known.items():
         fit = rmm.fit(formula, data, family, backend=engine, seed=7, progress=False, **more)
         tables[engine] = fit.summary()
+        if family == "gaussian" and engine != "jags":
+            evidence[engine] = fit.log_evidence()
         curves[engine] = fit.conditional_effects("x", points=7, kind="linear")
     for one, other in itertools.combinations(tables, 2):
         a, b = tables[one], tables[other]
@@ -461,6 +475,9 @@ def test_engines_agree(block: str, family: str) -> None:
         ess = min(a["ess_bulk"].min(), b["ess_bulk"].min())
         apart = (curves[one]["mean"] - curves[other]["mean"]) / curves[one]["sd"]
         assert apart.abs().max() < 4.2 * np.sqrt(2 / ess), (one, other, apart)
+    if family == "gaussian":
+        first, second = evidence["laplace"], evidence["stan"]
+        assert abs(first.value - second.value) < 4 * np.hypot(first.mcse, second.mcse)
 
 
 # -- calibration -------------------------------------------------------------------------------
