@@ -228,7 +228,7 @@ _plain_terms = st.sampled_from(
      "fix(q, 0.5)", "offset(z)", "dec", "- z", "`z`", "exp(z)", "I(z > 0)", "scale(z)",
      "center(z)*q", "factor(dec)", "poly(z, 2)", "ns(z, 3)", "region:dec", "region:factor(q > 0)",
      "center(z, within = cid)", 'C(region, base = "north")', "scale(log(abs(z)))",
-     "poly(z, 2, raw = TRUE)")
+     "poly(z, 2, raw = TRUE)", "s(z, k = 4)")
 )  # fmt: skip
 _plain_variables = st.lists(
     st.sampled_from(("x", "s", "lead", "x*s", "I(x^2)", "fix(s, 1)", "variance(x)", "softmax(x)",

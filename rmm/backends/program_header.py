@@ -76,6 +76,8 @@ def _predictor(spec: ModelSpec, language: str) -> list[str]:
 
 def _member_terms(part: MemberPart, language: str) -> list[str]:
     s, w = part.suffix, f"{weight_symbol(part)}[r]"
+    if part.smooth is not None:
+        return [f"sum over the functions r of group j: {w} * {part.u}[member{s}[r]]  (smooth)"]
     row = "r" if part.walk else f"member{s}[r]"
     effect = [f"{part.u}[{row}]"] if part.random else []
     slope = [f"Z_l1{s}[r] * {part.u_slope}[member{s}[r]]"] if part.slopes else []
@@ -144,6 +146,8 @@ def _effects(spec: ModelSpec) -> list[str]:
 def _weights(part: MemberPart, language: str) -> list[str]:
     """How the weights of a block are computed, and what its weight function's names mean."""
     s, text = part.suffix, plain_text(part.weight.text)
+    if part.smooth is not None:
+        return []
     known = {"group": "divided by their sum in the group", "none": "not normalised"}
     known["total"] = "scaled so that their sum is the number of groups"
     if not part.estimated:
@@ -200,6 +204,13 @@ def _member_indices(part: MemberPart, language: str) -> list[str]:
     s = part.suffix
     if not (part.estimated or part.effects or part.features_in_program):
         return []
+    if part.smooth is not None:
+        label = plain_text(part.smooth.label)
+        return [
+            f"weight{s}[r]: values of the N_l1{s} functions of the smooth term {label} at all "
+            "groups, by group.",
+            f"  member{s}[r] is the number of the function. Its line is a predictor in X_*.",
+        ]
     last = f"last{s}[j]" if language == "JAGS" else f"start{s}[j + 1] - 1"
     first = "first" if language == "JAGS" else "start"
     block = plain_text(part.block.member)

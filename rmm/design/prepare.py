@@ -20,6 +20,7 @@ from rmm.design.columns.predictors import (
 )
 from rmm.design.design import Design, build_design
 from rmm.design.members.known_covariances import KnownCovariance, read_covariances
+from rmm.design.members.smooth_functions import add_smooth_members
 from rmm.design.plan import ModelPlan
 from rmm.design.priors.group_sizes import with_typical_sizes
 from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_priors
@@ -166,6 +167,7 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
     grouped = without_what_cancels(group_table(plan.formula, table))
     grouped = with_third_column_read(grouped)
     spec = plan.spec(grouped)
+    grouped = add_smooth_members(spec, grouped)
     codings, encoded = encode_predictors(spec, grouped, transform=plan.transform)
     labels = coefficient_labels(spec, encoded)
     spec, placed = plan.place(spec, labels)

@@ -19,6 +19,7 @@ from rmm.design.columns.predictors import Codings, unit_names
 from rmm.design.design import Design, FittedDesign, FittedNesting, build_design
 from rmm.design.members.memberships import FittedBlock, Membership
 from rmm.design.members.random_walks import find_last_effects
+from rmm.design.members.smooth_functions import add_smooth_members
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members, Units
 from rmm.errors import DataError, did_you_mean, quoted
@@ -123,6 +124,7 @@ class DesignRecipe:
             have fixed effects, groups that are not after those of the fit where effects are
             random walks, and weights that are not finite.
         """
+        grouped = add_smooth_members(spec, grouped)
         members = [u.recode(m) for u, m in zip(self.members, grouped.members, strict=True)]
         nestings = [u.recode(n) for u, n in zip(self.nestings, grouped.nestings, strict=True)]
         new_units = tuple(added for _, added in nestings)

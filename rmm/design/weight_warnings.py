@@ -43,7 +43,8 @@ def warn_of_weights(spec: ModelSpec, grouped: Grouped, design: Design) -> None:
     SpecificationWarning
         One per finding.
     """
-    for part, units, member in zip(spec.members, grouped.members, design.members, strict=True):
+    own = design.members[: len(spec.blocks)]
+    for part, units, member in zip(spec.blocks, grouped.blocks, own, strict=True):
         warn_of_order(part)
         warn_of_means(part)
         if part.estimated:

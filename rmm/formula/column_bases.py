@@ -1,4 +1,4 @@
-"""Predictors of several columns: `factor(x)`, `C(x, base = "b")`, `poly(x, 2)`, `ns(x, 4)`.
+"""Predictors of several columns: `factor(x)`, `C(x, base = "b")`, `poly(x, 2)`, `ns(x, 4)`, `s(x)`.
 
 A basis turns the values of one expression into columns. What it takes from a table, levels, the
 numbers of polynomials or the knots of splines, is kept: new tables are coded as the table of the
@@ -17,7 +17,8 @@ from rmm.errors import DataError, counted
 
 Array = np.ndarray[Any, Any]
 MAX_DEGREE = 20  # of poly(): beyond it columns are noise of rounding
-MAX_DF = 50  # of ns(): beyond it a curve is no smooth summary of a covariate
+MAX_DF = 50  # of ns() and s(): beyond it a curve is no smooth summary of a covariate
+SMOOTH_SIZE = 10  # basis functions of s() by default, as in mgcv and brms
 _SHOWN = 12  # levels in a message
 
 
@@ -244,6 +245,115 @@ class NaturalSpline:
         return np.asarray((splines(inside) + line)[:, 1:] @ straight)
 
 
+@dataclass(frozen=True)
+class Smooth:
+    """Penalised cubic splines, linear beyond the range of the data: a smooth function of a column.
+
+    f(x) = a + b x + sum of u_k Z_k(x), u_k ~ normal(0, sd), is the mixed model of a penalised
+    spline (Ruppert, Wand and Carroll 2003, Semiparametric Regression, section 4.9; Wood 2017,
+    Generalized Additive Models, sections 5.3 and 5.8). a is the model's intercept, b x the one
+    column of `columns`, and the Z_k are those of `functions`.
+
+    f is any natural cubic spline with `size` knots: its second derivative is a combination of the
+    hat functions of the inner knots, with coefficients g and the penalty, the integral of its
+    square, g'Wg, W their matrix of products. With W = LL', u = L'g has the penalty u'u. Adding a
+    line to a function does not change its second derivative: from each function its least squares
+    line over the groups is taken, so that b is the slope of the line that is closest to f. A
+    rotation, which does not change u'u, makes the functions orthogonal over the groups. All are
+    divided by one number, so that the sum of their squares has the mean 1 over the groups: sd is
+    the standard deviation of f less its line, in a typical group.
+
+    Attributes
+    ----------
+    size : int
+        `k`: number of knots, which are quantiles of the different values of the column. With the
+        constant and the line there are as many basis functions.
+    knots : tuple of float, or None
+        None before a table is known, as the others.
+    combined : tuple of tuples of float, or None
+        (size - 2, size - 2): the functions as combinations of twice integrated hat functions.
+    lines : tuple of tuples of float, or None
+        (2, size - 2): constant and slope of the lines that are taken off.
+    """
+
+    size: int = SMOOTH_SIZE
+    knots: tuple[float, ...] | None = None
+    combined: tuple[tuple[float, ...], ...] | None = None
+    lines: tuple[tuple[float, ...], ...] | None = None
+
+    def settled(self, label: str, values: Array) -> Smooth:
+        """With the knots of a column, and functions that are scaled on it.
+
+        Raises
+        ------
+        DataError
+            If it has fewer different values than there are basis functions.
+        """
+        if self.knots is not None:
+            return self
+        different = np.unique(values)
+        if len(different) < self.size:
+            raise DataError(
+                f"`{label}` has k = {self.size} basis functions and needs at least as many "
+                f"different values, but there {'is' if len(different) == 1 else 'are'} only "
+                f"{len(different)}. Lower k, such as s(x, k = 5), or write the column without s()."
+            )
+        knots = np.quantile(different, np.linspace(0, 1, self.size))
+        gaps = np.diff((knots - knots[0]) / (knots[-1] - knots[0]))
+        if (gaps <= 0).any():
+            raise DataError(
+                f"`{label}`: the values of the column are too close to each other for "
+                f"{self.size} different knots. Lower k, such as s(x, k = 5)."
+            )
+        products = np.diag((gaps[:-1] + gaps[1:]) / 3)
+        products += np.diag(gaps[1:-1] / 6, 1) + np.diag(gaps[1:-1] / 6, -1)
+        independent = np.linalg.inv(np.linalg.cholesky(products)).T
+        x = (values - knots[0]) / (knots[-1] - knots[0])
+        functions = _integrated_hats(knots, x) @ independent
+        line = np.column_stack([np.ones(len(x)), x])
+        lines = np.linalg.lstsq(line, functions)[0]
+        _, sizes, rotation = np.linalg.svd(functions - line @ lines, full_matrices=False)
+        first = np.argmax(np.abs(rotation) > 1e-6, axis=1)  # signs do not depend on the computer
+        signs = np.sign(rotation[np.arange(len(rotation)), first])
+        scaled = (rotation.T * signs) / np.sqrt(np.sum(sizes**2) / len(x))
+        return replace(
+            self,
+            knots=tuple(map(float, knots)),
+            combined=tuple(tuple(map(float, row)) for row in independent @ scaled),
+            lines=tuple(tuple(map(float, row)) for row in lines @ scaled),
+        )
+
+    def columns(self, label: str, values: Array) -> Array:
+        """(N, 1) the column itself: the linear part."""
+        return values[:, None]
+
+    def functions(self, values: Array) -> Array:
+        """(N, size - 2) functions that the random effects multiply; of a smooth that is settled."""
+        assert self.knots is not None and self.combined is not None and self.lines is not None
+        knots = np.array(self.knots)
+        x = (values - knots[0]) / (knots[-1] - knots[0])
+        line = np.column_stack([np.ones(len(x)), x])
+        found = _integrated_hats(knots, x) @ np.array(self.combined)
+        return np.asarray(found - line @ np.array(self.lines))
+
+
+def _integrated_hats(knots: Array, x: Array) -> Array:
+    """(N, inner knots) hat functions of the inner knots, integrated twice, linear beyond [0, 1].
+
+    Parameters
+    ----------
+    knots : (K,) array
+    x : (N,) array
+        Values on a scale where the first knot is 0 and the last one 1.
+    """
+    from scipy.interpolate import BSpline  # late: most models have no splines
+
+    at = (knots - knots[0]) / (knots[-1] - knots[0])
+    hats = BSpline(np.array([0.0, *at, 1.0]), np.eye(len(at))[:, 1:-1], 1)
+    twice, inside = hats.antiderivative(2), np.clip(x, 0.0, 1.0)
+    return np.asarray(twice(inside) + (x - inside)[:, None] * twice.derivative()(inside))
+
+
 def _check_different(label: str, values: Array, count: int) -> None:
     different = len(np.unique(values))
     if different <= count:
@@ -253,7 +363,7 @@ def _check_different(label: str, values: Array, count: int) -> None:
         )
 
 
-type Curve = Polynomial | Powers | NaturalSpline
+type Curve = Polynomial | Powers | NaturalSpline | Smooth
 type Basis = Categories | Curve
 
 
@@ -292,5 +402,11 @@ BASES: dict[str, BasisFunction] = {
         "natural cubic splines with 4 columns `ns(x, 4)1`, ..., as in R: knots at the quartiles "
         "(in general at 1/4, 2/4, 3/4 of the values), linear beyond the range of the fit's table; "
         "`ns(x, knots = c(10, 20))` with given knots",
+    ),
+    "s": BasisFunction(
+        "s(x)",
+        "s(x), or s(x, k = 8): a column and the number of basis functions, 10 by default",
+        "a smooth function, outside `mm()` and `hm()`: a penalised cubic spline, whose wiggliness "
+        "`sigma_s_x` is estimated; linear beyond the range of the fit's table",
     ),
 }

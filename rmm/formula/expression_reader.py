@@ -61,8 +61,8 @@ _INSTEAD: dict[str, str] = {
     "cut": "Make a column of the intervals, or write comparisons such as I(x > 2).",
     "ifelse": "Write a comparison, which is 1 where it is true and 0 elsewhere: (x > 0)*x.",
 } | dict.fromkeys(
-    ("s", "te", "ti", "t2", "bs", "cs", "lo", "gp"),
-    "This smooth is not available. Natural splines are: ns(x, 4).",
+    ("te", "ti", "t2", "bs", "cs", "lo", "gp"),
+    "This smooth is not available. Smooth functions of one column are: s(x), or ns(x, 4).",
 )
 
 

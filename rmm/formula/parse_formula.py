@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from rmm.errors import FormulaError, counted, did_you_mean
 from rmm.formula import parser as syntax
-from rmm.formula.column_bases import Categories
+from rmm.formula.column_bases import Categories, Smooth
 from rmm.formula.expression import TableCall, describe, leaf_columns, value_columns, walk
 from rmm.formula.expression_reader import Reader
 from rmm.formula.mm_hm import read_member_block, read_nesting_block
@@ -153,6 +153,7 @@ class _RightSide:
         )
         _refuse_means_of_one(formula)
         _check_roles(formula)
+        _check_smooths(formula)
         return formula
 
     def constant(self, tree: syntax.Literal, sign: str) -> None:
@@ -252,6 +253,27 @@ def _check_roles(formula: Formula) -> None:
                 "Both become parts of parameter names: cor_l1_NAME, sigma_l1_NAME. Choose another "
                 "name for one of them.",
             )
+
+
+def _check_smooths(formula: Formula) -> None:
+    """Raise `FormulaError` for `s(x)` in an interaction, in `mm()` or in `hm()`."""
+    inside = [t for b in formula.members for t in (*b.terms, *b.slopes)]
+    inside += [t for nest in formula.nestings for t in nest.terms or ()]
+    products = [t for t in (*formula.terms, *inside) if len(t.atoms) > 1]
+    for term in (*products, *inside):
+        smooth = next((a for a in term.atoms if isinstance(a.basis, Smooth)), None)
+        if smooth is None:
+            continue
+        if len(term.atoms) > 1:
+            problem = f"`{smooth.label}` is in an interaction, where it is not available."
+            hint = "For a curve that differs between categories use ns(x, 3) in the interaction."
+        else:
+            problem = f"`{smooth.label}` is in mm() or hm(), where it is not available."
+            hint = (
+                "A smooth function must be a summand of the formula, of a column that is the same "
+                "in all rows of a group. For covariates of members use ns(x, 3) or poly(x, 2)."
+            )
+        raise FormulaError(problem, formula.text, term.position, 1, hint)
 
 
 # -- columns ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`factor(x)`, `poly(x, 2)`, `ns(x, 4)` in a formula -> the atom with its basis."""
+"""`factor(x)`, `poly(x, 2)`, `ns(x, 4)`, `s(x)` in a formula -> the atom with its basis."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from rmm.formula.column_bases import (
     NaturalSpline,
     Polynomial,
     Powers,
+    Smooth,
 )
 from rmm.formula.expression import describe
 from rmm.formula.expression_reader import Reader
 from rmm.formula.terms import Atom
+
+_LEAST_SIZE = 3  # of s(): a constant, a line, and a function that bends
 
 
 def read_basis(tree: syntax.Call, reader: Reader) -> Atom:
@@ -37,6 +40,8 @@ def read_basis(tree: syntax.Call, reader: Reader) -> Atom:
         basis, written = _polynomial(tree, reader, usage)
     elif name == "ns":
         basis, written = _natural_spline(tree, reader, usage)
+    elif name == "s":
+        basis, written = _smooth(tree, reader, usage)
     else:
         basis, written = _categories(tree, reader, usage)
     return Atom(f"{name}({', '.join([describe(expression), *written])})", expression, basis)
@@ -80,6 +85,22 @@ def _natural_spline(
         reader.fail(found, value, usage)
     shown = ", ".join(f"{knot:.15g}" for knot in knots)
     return NaturalSpline(knots=knots), [f"knots = {shown if len(knots) == 1 else f'c({shown})'}"]
+
+
+def _smooth(tree: syntax.Call, reader: Reader, usage: str) -> tuple[Smooth, list[str]]:
+    rest = tree.arguments[1:]
+    if not rest:
+        return Smooth(), []
+    other = next((a for a in rest if a.keyword != "k"), None)
+    if other is not None:
+        what = "a second column" if other.keyword is None else f"the argument `{other.keyword} =`"
+        found = f"`s()` cannot have {what}: it is a smooth function of one column."
+        reader.fail(found, other.value, usage)
+    count = _count(rest[0].value, MAX_DF)
+    if len(rest) > 1 or count is None or count < _LEAST_SIZE:
+        found = f"`s()` needs a number k of basis functions from {_LEAST_SIZE} to {MAX_DF}."
+        reader.fail(found, tree, usage)
+    return Smooth(count), [f"k = {count}"]
 
 
 def _count(tree: syntax.Syntax | None, most: int) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from rmm.formula.column_bases import Basis
+from rmm.formula.column_bases import Basis, Smooth
 from rmm.formula.weights.weight_function import Node, WeightFunction
 
 
@@ -111,6 +111,9 @@ class MemberBlock:
         Name that blocks share whose effects of a member are correlated, `cor = NAME`.
     name : str or None
         The user's `name=`; else the block's number is used where there are several.
+    smooth : Atom or None
+        `s(x)`, whose functions are the "members" of a block of its own: every group has all of
+        them, with their values at its x as known weights. No such block is in a `Formula`.
     """
 
     member: str
@@ -126,6 +129,7 @@ class MemberBlock:
     covariance: str | None = None
     roles: str | None = None
     name: str | None = None
+    smooth: Atom | None = None
     position: int = field(default=0, compare=False)
 
 
@@ -211,6 +215,12 @@ class Formula:
     strata: tuple[str, ...] = ()
     strata_at: int = field(default=0, compare=False)
     offset: tuple[Atom, ...] = ()
+
+    @property
+    def smooths(self) -> tuple[Atom, ...]:
+        """`s(x)` among the terms: smooth functions of group-level columns."""
+        atoms = (atom for term in self.terms for atom in term.atoms)
+        return tuple(atom for atom in atoms if isinstance(atom.basis, Smooth))
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:

@@ -7,14 +7,24 @@ it and performance joins on it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rmm.errors import FormulaError
 from rmm.families import Family, Parameter
-from rmm.formula.terms import FeatureTerm, FixedTerm, Formula, MemberBlock, NestingBlock, Term
-from rmm.formula.weights.weight_function import WeightFunction
+from rmm.formula.expression import describe
+from rmm.formula.terms import (
+    Atom,
+    FeatureTerm,
+    FixedTerm,
+    Formula,
+    MemberBlock,
+    NestingBlock,
+    Term,
+)
+from rmm.formula.weights.weight_function import Number, WeightFunction
 from rmm.model.correlated_effects import CorrelationNames, Roles, pair_labels
 
 INTERCEPT = "Intercept"  # its label in `b_l2`
@@ -37,13 +47,13 @@ Held = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class MemberPart(CorrelationNames):
-    """One `mm()` block of a model.
+    """One `mm()` block of a model, or the functions of a smooth term `s(x)` as such a block.
 
     Attributes
     ----------
     block : MemberBlock
     suffix : str
-        Appended to every name: "" with one block, "_2" or "_name" with several.
+        Appended to every name: "" with one block, "_2" or "_name" with several; "_s_x" of `s(x)`.
     partial : bool
         Whether there are several kinds of members, so that a group may have none of this block's.
     held : Held
@@ -85,6 +95,11 @@ class MemberPart(CorrelationNames):
     def parametric_features(self) -> tuple[FeatureTerm, ...]:
         """Features with a number that is estimated, hence `b_f`."""
         return tuple(f for f in self.block.features if f.parameter is not None)
+
+    @property
+    def smooth(self) -> Atom | None:
+        """`s(x)`, if it is the block of a smooth term."""
+        return self.block.smooth
 
     @property
     def random(self) -> bool:
@@ -146,13 +161,13 @@ class MemberPart(CorrelationNames):
 
     @property
     def u(self) -> str:
-        """Name of the member effects."""
-        return f"u_l1{self.suffix}"
+        """Name of the member effects; of `s(x)` ``u_s_x``."""
+        return f"u{self.suffix}" if self.smooth else f"u_l1{self.suffix}"
 
     @property
     def sigma(self) -> str:
-        """Name of the member effects' standard deviation."""
-        return f"sigma_l1{self.suffix}"
+        """Name of the member effects' standard deviation; of `s(x)` ``sigma_s_x``."""
+        return f"sigma{self.suffix}" if self.smooth else f"sigma_l1{self.suffix}"
 
     @property
     def u_slope(self) -> str:
@@ -173,7 +188,8 @@ class MemberPart(CorrelationNames):
     @property
     def memberships(self) -> str:
         """Name of the dimension of the block's memberships."""
-        return f"membership{self.suffix}" if self.partial else "membership"
+        own = self.partial or self.smooth is not None
+        return f"membership{self.suffix}" if own else "membership"
 
     @property
     def step(self) -> str:
@@ -290,6 +306,7 @@ class ModelSpec:
         Level-2 predictors (level-3 ones have gone to their nesting part), whether their
         coefficients are held or not: what is encoded.
     members, nestings : tuple
+        `members` has the `mm()` blocks, then those of smooth terms `s(x)`.
     held : Held
         Coefficients of `b_l2` that are held at a number.
     all_held : bool
@@ -310,6 +327,18 @@ class ModelSpec:
         """Whether it has an intercept that is estimated."""
         written = self.formula.intercept and self.family.intercept
         return written and INTERCEPT not in dict(self.held)
+
+    @property
+    def blocks(self) -> tuple[MemberPart, ...]:
+        """The `mm()` blocks, without those of smooth terms `s(x)`, which come last in `members`."""
+        return tuple(part for part in self.members if part.smooth is None)
+
+    @property
+    def unit_effects(self) -> tuple[str, ...]:
+        """Names of the effects of members and nesting units: all but those of smooth terms."""
+        smooth = {part.u for part in self.members if part.smooth}
+        effects = (p.name for p in self.parameters if p.role == "effect")
+        return tuple(name for name in effects if name not in smooth)
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -448,6 +477,7 @@ def build_spec(
             formula.members, _suffixes([b.name for b in formula.members]), strict=True
         )
     )
+    members += _smooth_parts(formula.smooths, {part.suffix for part in members})
     suffixes = _suffixes([b.name for b in formula.nestings])
     nestings = tuple(
         NestingPart(block, suffix, _level3_terms(formula, block, index, levels))
@@ -462,6 +492,22 @@ def build_spec(
         members=members,
         nestings=nestings,
     )
+
+
+def _smooth_parts(smooths: Sequence[Atom], taken: set[str]) -> tuple[MemberPart, ...]:
+    """The functions of smooth terms as blocks whose members are functions."""
+    out = []
+    for number, atom in enumerate(smooths, start=1):
+        label = describe(atom.expression)
+        plain = re.sub(r"_{2,}", "_", re.sub(r"[^A-Za-z0-9]", "_", label)).strip("_")
+        suffix = f"_s_{plain or number}"
+        if suffix in taken:
+            suffix = f"{suffix}_{number}"
+        taken.add(suffix)
+        value = WeightFunction(f"functions of {label}", Number(1.0), "none")
+        block = MemberBlock(atom.label, "", (), (), value, random=True, smooth=atom)
+        out.append(MemberPart(block, suffix))
+    return tuple(out)
 
 
 def _level3_terms(

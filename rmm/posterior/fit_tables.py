@@ -344,7 +344,7 @@ class FitTables(AfterFit):
         )
 
     def _part(self, block: int) -> MemberPart:
-        parts = self.model.spec.members
+        parts = self.model.spec.blocks
         if not 1 <= block <= len(parts):
             raise BackendError(
                 f"The model has {counted(len(parts), 'mm() block')}, but `block` is {block}."

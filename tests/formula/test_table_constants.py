@@ -157,7 +157,8 @@ def test_forms_are_recognised_around_them() -> None:
         ("standardize(x)", r"Did you mean `scale`\?"),
         ("ln(x)", r"Did you mean `log`\?"),
         ("ns(x, 3)", r"`ns\(\)` makes several columns, so it cannot be used inside"),
-        ("s(x)", r"This smooth is not available\. Natural splines are: ns\(x, 4\)"),
+        ("s(x)", r"`s\(\)` makes several columns, so it cannot be used inside"),
+        ("gp(x)", r"This smooth is not available\. Smooth functions of one column are: s\(x\)"),
         (
             "log1p(x)",
             r"(?s)Write log\(1 \+ x\).*Allowed: exp, .* center, scale\. Group aggregates: min,",
@@ -176,7 +177,7 @@ def test_messages_of_weights(text: str, message: str) -> None:
         ("y ~ demean(budget)", r"Did you mean `center`\?"),
         (
             "y ~ bs(budget)",
-            r"(?s)This smooth is not available. Natural splines are: ns\(x, 4\).*\^\^",
+            r"(?s)This smooth is not available. Smooth functions of one column are: s\(x\).*\^\^",
         ),
         ("y ~ center(budget, within = group)", r"is outside mm\(\), where a group has only one"),
         (

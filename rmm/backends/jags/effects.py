@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rmm.backends.jags.priors import tau
+from rmm.backends.program_header import plain_text
 from rmm.design.members.memberships import Membership
 from rmm.model.correlated_effects import CorrelationNames, Roles
 from rmm.model.spec import MemberPart
@@ -42,10 +43,16 @@ def effect_lines(part: MemberPart, *, standard: bool) -> list[str]:
     s, lines = part.suffix, [""]
     if part.random:
         lines += [
-            f"  # ---- member effects {part.u}, with sd {part.sigma}",
+            f"  # ---- {_whose(part)} {part.u}, with sd {part.sigma}",
             f"  for (i in 1:N_l1{s}) {{ {normal(part.u, 'i', part.sigma, standard=standard)} }}",
         ]
     return lines + (_slope_lines(part, standard) if part.slopes else [])
+
+
+def _whose(part: MemberPart) -> str:
+    if part.smooth is None:
+        return "member effects"
+    return f"coefficients of the functions of {plain_text(part.smooth.label)}:"
 
 
 def normal(effect: str, index: str, sd: str, *, standard: bool) -> str:

@@ -219,7 +219,8 @@ def _member_terms(part: MemberPart) -> list[tuple[str, str]]:
     if part.estimated and part.offset:
         terms.append((f"inprod({weights}, offset_l1{s}[{rows}])", "weighted known part"))
     if part.random:
-        terms.append((weighted_effects(part, weights, rows), "weighted member effects"))
+        what = "weighted member effects" if part.smooth is None else "functions of a smooth term"
+        terms.append((weighted_effects(part, weights, rows), what))
     if part.slopes:
         slopes = f"inprod({weights}, {slope_node(part)}[{rows}])"
         terms.append((slopes, "weighted random slopes"))

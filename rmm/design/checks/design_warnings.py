@@ -80,9 +80,9 @@ def _listed(names: tuple[str, ...] | list[str]) -> str:
 def groups_of_one(look: Look) -> Iterator[str]:
     """Every group has one row: a member's weight is 1, and nothing is aggregated."""
     grouped, spec = look.model.grouped, look.model.spec
-    if look.model.wide or not spec.members or len(grouped.table) > grouped.groups.count:
+    if look.model.wide or not spec.blocks or len(grouped.table) > grouped.groups.count:
         return
-    for part, units in zip(spec.members, grouped.members, strict=True):
+    for part, units in zip(spec.blocks, grouped.blocks, strict=True):
         if part.weight.constraint == "group":
             block = part.block
             yield (
@@ -140,7 +140,7 @@ def _absorbed(look: Look, found: Unidentified) -> str:
 def _only_member(look: Look, name: str) -> str:
     """The one member that stands in all groups, by its own id."""
     spec, grouped = look.model.spec, look.model.grouped
-    for part, units in zip(spec.members, grouped.members, strict=True):
+    for part, units in zip(spec.blocks, grouped.blocks, strict=True):
         if part.sigma == name and units.count == 1:
             return f"`{part.block.member}` has only one member ({units.labels[0]}), so "
     return ""
@@ -198,7 +198,11 @@ def _why(look: Look, found: Unidentified) -> str:
         return ", because both have the same effect on the same groups"
     alone = []
     for part, member in zip(spec.members, design.members, strict=True):
-        if part.sigma in found.names and np.bincount(member.member).max() == 1:
+        if (
+            part.smooth is None
+            and part.sigma in found.names
+            and np.bincount(member.member).max() == 1
+        ):
             alone.append(f"every member of `{part.block.member}` is in only one group")
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.sigma in found.names and np.bincount(nesting.unit).max() == 1:

@@ -116,7 +116,8 @@ def components(spec: ModelSpec, design: Design, weights: Iterable[Array]) -> lis
 def _whose(part: MemberPart | NestingPart) -> str:
     if isinstance(part, NestingPart):
         return f"nesting unit of `{part.block.unit}`"
-    return f"member of `{part.block.member}`"
+    what = "member" if part.smooth is None else "function"
+    return f"{what} of `{part.block.member}`"
 
 
 def _member_components(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.errors import DataError, counted
-from rmm.formula.column_bases import Categories
+from rmm.formula.column_bases import Categories, Smooth
 from rmm.formula.expression import with_table_constants
 from rmm.formula.terms import Atom, Term
 from rmm.formula.weights.weight_function import (
@@ -337,7 +337,7 @@ def _code_atom(
         return coding, _dummies(code, len(levels))
     values = _numbers(atom, table)
     labels = (atom.label,)
-    if atom.basis is not None:
+    if atom.basis is not None and not isinstance(atom.basis, Smooth):
         labels = tuple(f"{atom.label}{k + 1}" for k in range(values.shape[1]))
     moves = tuple(_move(column[rows], transform) for column in values.T)
     coding = AtomCoding(atom, labels, category=False, moves=moves)

@@ -26,7 +26,7 @@ from rmm.formula.expression import (
     walk,
     with_table_constants,
 )
-from rmm.formula.terms import Atom, FeatureTerm, FixedTerm, Term
+from rmm.formula.terms import Atom, FeatureTerm, FixedTerm, MemberBlock, Term
 from rmm.formula.weights.evaluate import constants_of, evaluate, levels_of, moved_by_constants
 from rmm.formula.weights.rewrite import rebuilt
 from rmm.model.spec import MemberPart, ModelSpec
@@ -66,18 +66,19 @@ def with_constants(spec: ModelSpec, grouped: Grouped) -> ModelSpec:
         own = _Rows(table, once=units.first)
         block = replace(nest.block, fixed=own.fixed(nest.block.fixed))
         nestings.append(replace(nest, block=block, terms=own.terms(nest.terms)))
-    members = zip(spec.members, grouped.members, strict=True)
+    members = [_member_part(*pair) for pair in zip(spec.blocks, grouped.blocks, strict=True)]
+    smooths = [replace(p, block=whole.smooth(p.block)) for p in spec.members if p.smooth]
     return replace(
         spec,
         formula=replace(formula, outcome=outcome, offset=whole.atoms(formula.offset)),
         written=whole.terms(spec.written),
         fixed=whole.fixed(spec.fixed),
         nestings=tuple(nestings),
-        members=tuple(_member_part(part, grouped, units) for part, units in members),
+        members=(*members, *smooths),
     )
 
 
-def _member_part(part: MemberPart, grouped: Grouped, units: Members) -> MemberPart:
+def _member_part(part: MemberPart, units: Members) -> MemberPart:
     block = part.block
     own = _Rows(units.table, block.group)
     weight = block.weight
@@ -195,6 +196,9 @@ class _Rows:
 
     def fixed(self, items: Iterable[FixedTerm]) -> tuple[FixedTerm, ...]:
         return tuple(replace(f, term=self.term(f.term)) for f in items)
+
+    def smooth(self, block: MemberBlock) -> MemberBlock:
+        return block if block.smooth is None else replace(block, smooth=self.atom(block.smooth))
 
     def feature(self, item: FeatureTerm) -> FeatureTerm:
         return item if item.atom is None else replace(item, atom=self.atoms((item.atom,))[0])

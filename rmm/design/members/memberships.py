@@ -13,6 +13,7 @@ from rmm.design.identifiability import check_weight_variables
 from rmm.design.members.feature_values import FeatureArrays, build_feature
 from rmm.design.members.known_covariances import KnownCovariance, group_pairs, root_of
 from rmm.design.members.random_walks import LastEffects, Walk, continue_walk, find_walk
+from rmm.design.members.smooth_functions import function_values
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members
 from rmm.design.weights.invalid_weights import Places, finite_weights
@@ -64,7 +65,8 @@ class Membership:
         Standard deviations of the covariates over memberships, for priors.
     spread : float
         mean over groups with members of sqrt(sum w^2) at equal weights, for the prior of sigma_l1;
-        of sqrt(w'Aw) where the covariance A of the members' effects is known.
+        of sqrt(w'Aw) where the covariance A of the members' effects is known. 1 for the functions
+        of a smooth term: their sum of squares has the mean 1 over groups.
     inputs : mapping
         Weight variables by program identifier, each (M,); empty for known weights.
     multiplier_scale : (K,) array
@@ -196,7 +198,9 @@ def build_membership(
     else:
         scales = known.multiplier_scale
     weight, total = 1.0 / units.size, None
-    if not part.estimated:
+    if part.smooth is not None:
+        weight = function_values(part.smooth, grouped)
+    elif not part.estimated:
         weight, total = _known_weights(part, grouped, units, variables, known)
     offset = encoded.fixed if columns.known is None else encoded.fixed + columns.known
     if known is None:
@@ -209,6 +213,7 @@ def build_membership(
     live = tuple(replace(f, center=float(f.reference.mean()) if centre else 0.0) for f in live)
     root = root_of(part.block, units.labels, covariances or {}) if known is None else None
     spread = _spread(weight, units, root) if known is None else 0.0
+    spread = spread if part.smooth is None else 1.0  # of its functions: see `Smooth`
     labels = grouped.groups.labels
     if fitted is None or fitted.last is None:
         walk = find_walk(part.block, units.table, units, labels)

@@ -41,7 +41,8 @@ class Grouped:
     start : (J+1,) int array
         Row pointer of the groups.
     members : tuple of Members
-        One per `mm()` block, with the block's own rows.
+        One per `mm()` block, with the block's own rows; then, in a model, one per smooth term
+        `s(x)`, whose "members" are its functions.
     nestings : tuple of Units
         One per `hm()` block, `code` (J,).
     strata : Units or None
@@ -55,6 +56,11 @@ class Grouped:
     members: tuple[Members, ...]
     nestings: tuple[Units, ...]
     strata: Units | None = None
+
+    @property
+    def blocks(self) -> tuple[Members, ...]:
+        """Those of the `mm()` blocks."""
+        return self.members[: len(self.formula.members)]
 
     @property
     def first(self) -> Array:

@@ -63,7 +63,7 @@ def check_table(
     for name, units in categories:
         _warn_of_many_levels(name, _count_levels(table[name]), units)
     wide = False
-    for block, members in zip(formula.members, grouped.members, strict=True):
+    for block, members in zip(formula.members, grouped.blocks, strict=True):
         if len(members.code) > 1 and int(np.diff(members.start).max()) == 1:
             wide |= _warn_of_wide(block, table, formula)
     return wide
@@ -182,7 +182,7 @@ def _categories(grouped: Grouped) -> list[tuple[str, int]]:
     formula = grouped.formula
     fixed: Iterable[FixedTerm] = formula.fixed
     found = [(c, grouped.groups.count) for c in _plain_columns(formula.terms, fixed)]
-    for block, members in zip(formula.members, grouped.members, strict=True):
+    for block, members in zip(formula.members, grouped.blocks, strict=True):
         names = _plain_columns((*block.terms, *block.slopes), block.fixed)
         found += [(c, members.count) for c in names]
     for nest, units in zip(formula.nestings, grouped.nestings, strict=True):

@@ -389,6 +389,10 @@ def _check_formula(formula: Formula) -> str:
     if formula.nestings:
         unit, at = formula.nestings[0].unit, formula.nestings[0].position
         refuse("`hm()` is not available", at, 2, f"For fixed effects write factor({unit}).")
+    if formula.smooths:
+        first = next(t for t in formula.terms if t.atoms[0] in formula.smooths)
+        hint = "Write ns(x, 4) or poly(x, 2)."
+        refuse(f"`{first.label}` is not available", first.position, 1, hint)
     if formula.offset:
         hint = "A known part would have to differ between categories. Remove it."
         refuse("`offset()` is not available", text.find("offset("), 6, hint)

@@ -314,7 +314,7 @@ class _Source:
         model, fitted = fit.model, flat_draws(fit.run, fit.model)
         family = model.spec.family
         assert family.cumulative_hazard is not None, "durations"
-        names = {p.name for p in model.spec.parameters if p.role == "effect"}
+        names = model.spec.unit_effects
         layout: Layout = layout_of(model)
         draws: Draws = fitted
         if newdata is not None:
@@ -332,7 +332,7 @@ class _Source:
         if "stratum" in outcome:
             outcome["stratum"] = layout.design.outcome["stratum"]
         labels = layout.design.coords["group"]
-        if not model.spec.members:  # groups are rows: in the user's order
+        if not model.spec.blocks:  # groups are rows: in the user's order
             order = np.argsort(labels.astype(int), kind="stable")
             labels, eta = labels[order], eta[:, order]
             if "stratum" in outcome:

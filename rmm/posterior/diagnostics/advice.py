@@ -63,7 +63,7 @@ class Evidence:
     def together(self) -> dict[str, list[list[Any]]]:
         """Name of member effects -> sets of members (labels) that are always together."""
         found: dict[str, list[list[Any]]] = {}
-        for part, units in zip(self.model.spec.members, self.model.grouped.members, strict=True):
+        for part, units in zip(self.model.spec.blocks, self.model.grouped.blocks, strict=True):
             if part.random:
                 sets = identifiability.always_together(units.code, units.group)
                 found[part.u] = [[units.labels[code] for code in members] for members in sets]
@@ -108,7 +108,7 @@ class Evidence:
             if part.walk
             else (member.n_members, "members")
             for part, member in zip(spec.members, design.members, strict=True)
-            if part.random
+            if part.random and part.smooth is None
         }
         for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
             if nest.random:

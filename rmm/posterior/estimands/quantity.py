@@ -119,7 +119,7 @@ class Source:
         BackendError
             If the model has no such block.
         """
-        parts = self.model.spec.members
+        parts = self.model.spec.blocks
         if not 1 <= number <= len(parts):
             raise BackendError(
                 f"The model has {counted(len(parts), 'mm() block')}, but `block` is {number}."

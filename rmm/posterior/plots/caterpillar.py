@@ -29,7 +29,7 @@ def draw(fit: FitTables, effect: str | None = None, top: int = 40) -> Sheet:
         With more units than this the `top` / 2 largest and the `top` / 2 smallest are shown.
     """
     posterior = fit.draws["posterior"].to_dataset()
-    roles = {p.name for p in fit.model.spec.parameters if p.role == "effect"}
+    roles = fit.model.spec.unit_effects
     known = [str(name) for name in posterior.data_vars if name in roles]
     if not roles:
         raise PlotError("The model has no random effects of members or nesting units.")

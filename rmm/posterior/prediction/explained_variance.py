@@ -41,7 +41,7 @@ def explained_variance(model: Model, run: Run) -> pd.DataFrame:
         ``conditional`` (1 - V_residual / V); columns mean, sd, q2.5, median, q97.5.
     """
     parts = variance_draws(model, run)
-    effects = {p.name for p in model.spec.parameters if p.role == "effect"}
+    effects = model.spec.unit_effects
     known = {n: v for n, v in flat_draws(run, model).items() if n not in effects}
     fixed = _variance(eta_draws(model, layout_of(model), known), model)
     total = fixed + np.sum(list(parts.values()), axis=0)

@@ -85,6 +85,11 @@ def need(draws: Draws, name: str, why: str) -> Array:
     if name in draws:
         return draws[name]
     again = 'Fit again with monitor="summary" (the default).'
+    if name.startswith("u_s_"):
+        raise BackendError(
+            f"The fit kept no draws of `{name}`, because it was run with "
+            f'monitor="structural". But {why} needs them. {again}'
+        )
     if name.startswith("u_"):  # of all parameters, monitor="structural" leaves out only these
         raise BackendError(
             f"The fit kept no draws of the random effects `{name}`, because it was run with "
@@ -181,6 +186,8 @@ def _member_features(part: MemberPart, member: Membership, weight: Array, draws:
 def _member_effects(part: MemberPart, member: Membership, weight: Array, draws: Draws) -> Array:
     """Weighted sums of the members' effects: intercepts, or walks, and slopes."""
     total = np.zeros(1)
+    if part.smooth is not None:
+        need(draws, part.u, f"the curve {part.smooth.label}")
     if part.random and part.u in draws:
         total = group_totals(weight * draws[part.u][:, member.effect], member.start)
     if member.slopes is not None and part.u_slope in draws:

@@ -98,7 +98,7 @@ def predict(
     else:
         values = _of_chunks(model, layout, draws, _function(model, layout, kind, seed), totals)
     labels = layout.design.coords["group"]
-    if not model.spec.members:  # groups are rows: in the user's order
+    if not model.spec.blocks:  # groups are rows: in the user's order
         order = np.argsort(labels.astype(int), kind="stable")
         labels, values = labels[order], values[:, order]
     return labels, values
@@ -192,7 +192,7 @@ def _for_known_units(effect: str) -> str:
 
 def _of_fit(model: Model, draws: dict[str, Array], effects: str) -> dict[str, Array]:
     """The draws for the groups of the fit: with all effects, which must be there, or without."""
-    names = [p.name for p in model.spec.parameters if p.role == "effect"]
+    names = model.spec.unit_effects
     if effects == "none":
         return {name: values for name, values in draws.items() if name not in names}
     for name in names:
@@ -208,12 +208,14 @@ def of_new_groups(
     Units are numbered among themselves, so that nothing has the length of the fit's table.
     """
     spec, design = model.spec, new.layout.design
-    names = {p.name for p in spec.parameters if p.role == "effect"}
-    out = {name: values for name, values in draws.items() if name not in names}
+    out = {name: values for name, values in draws.items() if name not in spec.unit_effects}
     if effects == "none":
         return new.layout, out
     members, nestings = [], []
     for i, (part, member) in enumerate(zip(spec.members, design.members, strict=True)):
+        if part.smooth is not None:  # all groups have the functions of the fit
+            members.append(member)
+            continue
         units = _Present.of(member.member, model.design.members[i].n_members, new.new_members[i])
         if part.walk:
             labels = new.layout.grouped.members[i].labels[member.member]

@@ -48,7 +48,7 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
     groups: the family's residual variance on the scale of the linear predictor (gaussian
     sigma_l2^2, logit pi^2/3, weibull pi^2/(6 shape^2), proportional hazards pi^2/6; Nakagawa,
     Johnson and Schielzeth 2017, Journal of the Royal Society Interface 14, 20170213). Covariates
-    are held fixed: shares are of what they leave.
+    are held fixed, and with them smooth functions `s(x)`: shares are of what they leave.
 
     Parameters
     ----------
@@ -150,7 +150,9 @@ class _Component:
 
 
 def _components(part: MemberPart, member: Membership) -> list[_Component]:
-    out = []
+    out: list[_Component] = []
+    if part.smooth is not None:
+        return out
     if part.random:
         steps = np.ones(len(member.member)) if member.walk is None else member.walk.order
         related = None

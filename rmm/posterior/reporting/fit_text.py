@@ -67,7 +67,7 @@ def headline(
     """Family, engine, sizes and convergence; a second line where the engine was chosen."""
     spec, design = model.spec, model.design
     units = [f"{design.J} groups"]
-    units += [f"{m.n_present} members" for m in design.members]
+    units += [f"{m.n_present} members" for m in design.members[: len(spec.blocks)]]
     units += [f"{n.n_units} nesting units" for n in design.nestings]
     state = "converged" if found.converged else "NOT CONVERGED"
     line = (

@@ -12,7 +12,7 @@ import pandas as pd
 from rmm._version import __version__
 from rmm.errors import counted
 from rmm.formula.weights.weight_function import Column, value_columns
-from rmm.model.spec import INTERCEPT, MemberPart
+from rmm.model.spec import INTERCEPT, MemberPart, ModelSpec
 from rmm.posterior.diagnostics.contraction import mostly_prior
 from rmm.posterior.diagnostics.summary import Diagnostics, Weighing
 from rmm.posterior.reporting.summary_tables import decimals_of
@@ -107,13 +107,13 @@ def write_report(subject: Subject) -> Report:
 def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
     spec, design = subject.model.spec, subject.model.design
     outcome = spec.family.in_words[0]
-    kind = "multiple-membership model" if spec.members else "model"
+    kind = "multiple-membership model" if spec.blocks else "model"
     groups = numbers.several(
-        design.J, "group" if spec.members else "observation", "fit.model.design.J"
+        design.J, "group" if spec.blocks else "observation", "fit.model.design.J"
     )
     text = f"We fitted a Bayesian {kind} of {outcome} to {groups}"
     blocks = []
-    for i, member in enumerate(design.members):
+    for i, member in enumerate(design.members[: len(spec.blocks)]):
         source = f"fit.model.design.members[{i}]"
         sizes = np.diff(member.start)
         low, high = int(sizes.min()), int(sizes.max())
@@ -140,7 +140,7 @@ def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
 
 
 def _weights(subject: Subject) -> Iterator[str]:
-    for part in subject.model.spec.members:
+    for part in subject.model.spec.blocks:
         block = f" of block{part.suffix.replace('_', ' ', 1)}" if part.suffix else ""
         weight = part.weight
         yield (
@@ -225,7 +225,9 @@ def _sentence(subject: Subject, name: str, mean: str, interval: str) -> str:
         change = subject.model.spec.family.in_words[1]
         whom = " in all members of a group" if vector.startswith("b_l1") else ""
         return f"If {element} is one unit higher{whom}, {change} by {mean} {interval}."
-    return f"{_called(subject, name, vector, element)} is {mean} {interval}."
+    called = _of_smooth(subject.model.spec, vector, element)
+    called = called or _called(subject, name, vector, element)
+    return f"{called} is {mean} {interval}."
 
 
 def _plain_columns(subject: Subject, vector: str) -> list[str]:
@@ -281,6 +283,16 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
         if vector == parameter.name:
             return parameter.words[0].upper() + parameter.words[1:]
     return f"The coefficient {name}"
+
+
+def _of_smooth(spec: ModelSpec, vector: str, element: str) -> str | None:
+    """The subject of a sentence about a smooth term `s(x)`; None for other parameters."""
+    if element in (atom.label for atom in spec.formula.smooths):
+        return f"The slope of the line that is closest to the smooth function {element}"
+    for part in spec.members:
+        if part.smooth is not None and vector == part.sigma:
+            return f"The standard deviation of {part.smooth.label} about its line ({vector})"
+    return None
 
 
 def _in_block(suffix: str) -> str:

@@ -95,7 +95,7 @@ def _declared(spec: ModelSpec, chosen: Marginalization) -> Lines:
             f"int<lower=0, upper=N_l1{s}> size_shared_l1{s};  // members of several groups",
             "// the members of several groups, and their indices among all units",
             f"array[size_shared_l1{s}] int<lower=1, upper=N_l1{s}> shared_l1{s};",
-            f"array[size_shared_l1{s}] int<lower=1> place_u_l1{s};",
+            f"array[size_shared_l1{s}] int<lower=1> place_{part.u};",
             *declared_sparse(
                 f"own_l1{s}", "J", f"M{s}", "1 for memberships of members of one group"
             ),

@@ -157,6 +157,8 @@ def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -
 
 def _member_data(part: MemberPart) -> list[str]:
     s, lines = part.suffix, [f"// members{_named(part.suffix)}"]
+    if part.smooth is not None:
+        lines = [f"// functions of {plain_text(part.smooth.label)}, as if they were members"]
     if part.effects or part.estimated or part.features_in_program:
         lines += [
             f"int<lower=1> M{s};  // number of memberships (sorted by group)",
@@ -165,7 +167,8 @@ def _member_data(part: MemberPart) -> list[str]:
         ]
     lines += effect_data(part)
     if part.random and not part.estimated:
-        lines.append(f"vector[M{s}] weight{s};  // known weights")
+        what = "known weights" if part.smooth is None else "values of the functions"
+        lines.append(f"vector[M{s}] weight{s};  // {what}")
     lines += stan_features.declared(part)
     if part.covariates:
         more = " and features" if part.features_in_program else ""
