@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.errors import DataError, unknown_name
+from rmm.formula.terms import DURATIONS
 from rmm.posterior.diagnostics.summary import QUANTILES, spread
 from rmm.tables.read import Array
 
@@ -146,10 +147,10 @@ def check(
         For a kind that is unknown or does not fit the outcome.
     """
     if kind == "auto":
-        kind = "survival" if outcome_kind in ("surv", "spell") else "statistics"
+        kind = "survival" if outcome_kind in DURATIONS else "statistics"
     if kind not in ("statistics", "survival"):
         raise DataError(unknown_name(kind, "a kind of check", ("auto", "statistics", "survival")))
-    if (kind == "survival") != (outcome_kind in ("surv", "spell")):
+    if (kind == "survival") != (outcome_kind in DURATIONS):
         raise DataError(
             f'The check {kind!r} cannot be used with this outcome. Use "survival" for censored '
             'durations, and "statistics" for all other outcomes.'
