@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rmm.errors import DataError, counted
-from rmm.families.base import Array, Curvature, Outcome, Values
+from rmm.families.base import Array, Curvature, KernelOutcome, Outcome, Values
 
 _LARGE = 700.0  # exp(-d) is 0 as a number beside 1; exp(d) is still finite
 _SMALL = 1e-3  # below, differences of d are taken from their series
@@ -128,7 +128,7 @@ def describe_intervals(lower: Array, upper: Array) -> dict[str, Any]:
     known, ended = lower == upper, np.isfinite(upper)
     with np.errstate(divide="ignore"):
         log_lower, log_upper = np.log(lower), np.log(upper)
-        log_width = np.log1p((upper - lower) / lower)  # log(upper / lower), exact if it is small
+        log_ratio = np.log1p((upper - lower) / lower)  # log(upper / lower), exact if it is small
     exact = np.flatnonzero(known)
     after = np.flatnonzero(~known & (lower > 0))
     left = np.flatnonzero(ended & (lower == 0))
@@ -139,7 +139,7 @@ def describe_intervals(lower: Array, upper: Array) -> dict[str, Any]:
         "upper_end": upper,
         "log_lower": log_lower,
         "log_upper": log_upper,
-        "log_ratio": log_width,
+        "log_ratio": log_ratio,
         "known": known,
         "time": time,
         "log_t": np.log(time),
@@ -148,7 +148,7 @@ def describe_intervals(lower: Array, upper: Array) -> dict[str, Any]:
         **_part("after", after, log_lower),
         **_part("left", left, log_upper),
         **_part("between", between, log_upper),
-        "log_width": log_width[between],
+        "log_width": log_ratio[between],
         "one_exact": np.ones(len(exact), dtype=np.int64),
         "none_after": np.zeros(len(after), dtype=np.int64),
         "one_left": np.ones(len(left), dtype=np.int64),
@@ -195,6 +195,16 @@ def curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
     more = np.where(d < _SMALL, d / 2 + d**2 / 12, d + r - 1)
     total = log_likelihood(eta, values, outcome).sum(axis=1)
     return Curvature(total, shape * (run - r), shape**2 * (run + r * more))
+
+
+def kernel(outcome: Outcome) -> KernelOutcome:
+    """For each group what is known: 0 none until a time, 1 at, 2 before, 3 between two times."""
+    left, between = outcome["left"] - 1, outcome["between"] - 1
+    what, log_time = outcome["known"].astype(float), np.array(outcome["log_lower"])
+    width = np.zeros(len(what))
+    what[left], log_time[left] = 2, outcome["log_left"]
+    what[between], width[between] = 3, outcome["log_width"]
+    return KernelOutcome(12, what, log_time, entry=width)
 
 
 STAN_DATA = """int<lower=0> n_exact;  // number of events at known times,
