@@ -187,7 +187,7 @@ def check(
             'durations, and "statistics" for all other outcomes.'
         )
     if outcome_kind == "interval":
-        return interval_survival(*parts, replicated)
+        return interval_survival(parts[0], parts[1], replicated)
     if kind == "survival":
         entry = parts[2] if outcome_kind == "spell" else None
         return survival(parts[0], parts[1], replicated, entry=entry)
