@@ -470,6 +470,8 @@ _INTERVALS = replace(
     log_likelihood=weibull_intervals.log_likelihood,
     curvature=weibull_intervals.curvature,
     kernel=weibull_intervals.kernel,
+    separated="groups of `{label}` without an event, or with an event between 0 and a time, are "
+    "separated from the other groups",
     stan_data=weibull_intervals.STAN_DATA,
     stan_model=weibull_intervals.STAN_MODEL,
     jags_block=False,  # the block's samplers know no complementary log-log link

@@ -13,6 +13,7 @@ from scipy import optimize, stats
 
 import rmm
 from rmm.backends.stan.run import available
+from rmm.design.checks.design_warnings import Look, separation, tied_durations
 from rmm.design.prepare import prepare
 from rmm.families import FAMILIES
 from rmm.formula.parse_formula import parse_formula
@@ -74,7 +75,11 @@ def inspected(groups: int = 150, seed: int = 8, members: int = 25) -> pd.DataFra
             "member": "pid",
             "group": "gid",
         },
-        covariates={"x": {"level": "member"}, "z": {"level": "group"}, "s": {"level": "membership"}},
+        covariates={
+            "x": {"level": "member"},
+            "z": {"level": "group"},
+            "s": {"level": "membership"},
+        },
         censoring={"share": 0.2},
         seed=seed,
     ).data
@@ -108,7 +113,9 @@ def test_log_likelihood_is_scipys() -> None:
 def test_log_likelihood_far_in_the_tails() -> None:
     """Where S(t) is 0 or 1 as a number: limits by hand, to 1e-12 of the value."""
     lower, upper = [50.0, 50.0, 0.0, 1e-8, 50.0], [np.inf, 60.0, 1e-9, 2e-8, 50.0 * (1 + 1e-12)]
-    found = INTERVALS.log_likelihood(np.zeros((1, 5)), {"shape": np.array([2.0])}, read(lower, upper))
+    found = INTERVALS.log_likelihood(
+        np.zeros((1, 5)), {"shape": np.array([2.0])}, read(lower, upper)
+    )
     width = np.log1p(np.diff([50.0, upper[4]])[0] / 50)
     expected = [
         -2500.0,
@@ -164,9 +171,7 @@ def test_curvature_is_that_of_the_likelihood() -> None:
     above, below = (INTERVALS.log_likelihood(eta + s, values, outcome) for s in (step, -step))
     size = 1 + np.abs(here.gradient)
     assert (np.abs(here.gradient - (above - below) / (2 * step)) < 1e-6 * size).all()
-    above, below = (
-        INTERVALS.curvature(eta + s, values, outcome).gradient for s in (step, -step)
-    )
+    above, below = (INTERVALS.curvature(eta + s, values, outcome).gradient for s in (step, -step))
     size = 1 + np.abs(here.weight)
     assert (np.abs(here.weight + (above - below) / (2 * step)) < 1e-6 * size).all()
     np.testing.assert_allclose(
@@ -222,8 +227,8 @@ def test_outcomes_of_some_groups() -> None:
 
 
 def small(**columns: Any) -> pd.DataFrame:
-    lower = [np.nan, 1.0, 2.0, 3.0, 4.0, 0.0]
-    upper = [2.0, 4.0, 2.0, np.nan, np.inf, 3.0]
+    lower = [0.0, 1.0, 2.0, 3.0, 4.0, np.nan]  # in this order, also in the model
+    upper = [3.0, 4.0, 2.0, np.nan, np.inf, 2.0]
     return pd.DataFrame({"lo": lower, "up": upper, "z": [0.3, 1, 2, 0.5, 3, 1.5], **columns})
 
 
@@ -234,21 +239,21 @@ def outcome_of(table: pd.DataFrame, **options: Any) -> Any:
 def test_missing_times_are_open_ends() -> None:
     found = outcome_of(small())
     assert found["lower"].tolist() == [0, 1, 2, 3, 4, 0]
-    assert found["upper_end"].tolist() == [2, 4, 2, np.inf, np.inf, 3]
+    assert found["upper_end"].tolist() == [3, 4, 2, np.inf, np.inf, 2]
     assert found["event"].tolist() == [1, 1, 1, 0, 0, 1]
     for name, groups in (("left", [1, 6]), ("between", [2]), ("exact", [3]), ("after", [2, 4, 5])):
         assert found[name].tolist() == groups
     below = small(lo=[-np.inf, 1, 2, 3, 4, 0])
-    assert outcome_of(below)["lower"].tolist() == [0, 1, 2, 3, 4, 0]
-    whole = small(up=pd.array([2, 4, 2, None, None, 3], dtype="Int64"))
-    assert outcome_of(whole)["upper_end"].tolist() == [2, 4, 2, np.inf, np.inf, 3]
+    assert outcome_of(below)["lower"].tolist() == [0, 0, 1, 2, 3, 4]
+    whole = small(up=pd.array([3, 4, 2, None, None, 2], dtype="Int64"))
+    assert outcome_of(whole)["upper_end"].tolist() == [3, 4, 2, np.inf, np.inf, 2]
 
 
 def test_a_text_file_has_empty_cells_for_open_ends(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     small().to_csv(path, index=False)
     found = quiet(f"{OUTCOME} ~ 1 + z", path, "weibull").design.outcome  # type: ignore[arg-type]
-    assert found["upper_end"].tolist() == [2, 4, 2, np.inf, np.inf, 3]
+    assert found["upper_end"].tolist() == [3, 4, 2, np.inf, np.inf, 2]
 
 
 def test_drop_leaves_out_groups_of_which_nothing_is_known_only() -> None:
@@ -268,8 +273,8 @@ def test_drop_leaves_out_groups_of_which_nothing_is_known_only() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lo": [3, 1, 2, 3, 4, 0]}, "lower time of .* is above the upper time in 1 group: .* is 3 "
-         "and the upper 2.*write Surv.lo, up."),
+        ({"lo": [5, 1, 2, 3, 4, 0]}, "lower time of .* is above the upper time in 1 group: .* is 5 "
+         "and the upper 3.*write Surv.lo, up."),
         ({"lo": [-1, 1, 2, 3, 4, 0]}, "lower times of .* must be 0 or more, but 1 group has "
          "another value, such as -1"),
         ({"lo": [np.inf, 1, 2, 3, 4, 0]}, "lower times .* must be finite.*leave `up` empty"),
@@ -278,8 +283,8 @@ def test_drop_leaves_out_groups_of_which_nothing_is_known_only() -> None:
         ({"up": [np.inf, 4, 2, 5, 6, 3]}, "Nothing is known of the event in 1 group"),
         ({"lo": [1.0, 1, 2, 3, 4, 1], "up": [np.nan] * 6}, "No group has an event"),
         ({"lo": [np.nan] * 6, "up": [1.0] * 6}, "Every lower time .* is 0 or missing"),
-        ({"lo": ["a", "b", "c", "d", "e", "f"]}, "Column `lo` in .* contains text"),
-        ({"up": pd.date_range("2020-01-01", periods=6)}, "Column `up` in .* contains dates"),
+        ({"lo": ["a", "b", "c", "d", "e", "f"]}, "Column `lo` contains text.*Convert it to"),
+        ({"up": pd.date_range("2020-01-01", periods=6)}, "Column `up` contains dates"),
     ],
 )  # fmt: skip
 def test_wrong_times_get_a_message(changes: dict[str, Any], message: str) -> None:
@@ -290,7 +295,7 @@ def test_wrong_times_get_a_message(changes: dict[str, Any], message: str) -> Non
 @pytest.mark.parametrize(
     ("outcome", "message"),
     [
-        ('Surv(lo, up, type = "interval")', "`type = \"interval\"` is not available.*interval2"),
+        ('Surv(lo, up, type = "interval")', '`type = "interval"` is not available.*interval2'),
         ("Surv(lo, up, type = interval2)", "`type = interval2` is not available"),
         ('Surv(lo, type = "interval2")', r"has 2 arguments.*\n*.*Write Surv\(lower, upper, type"),
         ('Surv(lo, up, z, type = "interval2")', "has 4 arguments"),
@@ -327,19 +332,19 @@ def test_separation_knows_which_groups_can_end_at_0() -> None:
     upper = [1.0, 2.0, 1.5, 3.0] + [2.0, 4.0, np.nan, 3.5] + [np.nan] * 4
     kind = pd.Categorical(["a"] * 4 + ["b"] * 4 + ["c"] * 4, ["b", "a", "c"])
     table = pd.DataFrame({"lo": lower, "up": upper, "kind": kind})
-    with pytest.warns(rmm.SpecificationWarning, match="separated") as found:
-        prepare(f"{OUTCOME} ~ 1 + kind", table, "weibull")
-    text = " ".join(str(w.message) for w in found)
-    assert "kind" in text
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        prepare(f"{OUTCOME} ~ 1 + z", small(z=[0.3, 1, 2, 0.5, 3, 1.5]), "weibull")
+    for left_out, named in (("b", "ac"), ("c", "a"), ("a", "c")):
+        some = table[table["kind"] != left_out] if left_out != "b" else table
+        [text] = separation(Look(quiet(f"{OUTCOME} ~ 1 + kind", some, "weibull")))
+        labels = [f"b_l2[kind={k}]" for k in named]
+        assert text.startswith(f"{', '.join(labels)}: groups of `Surv(lo"), text
+    assert not list(separation(Look(quiet(f"{OUTCOME} ~ 1 + z", small(), "weibull"))))
 
 
 def test_events_in_one_interval_are_reported() -> None:
     table = small(lo=[1.0] * 3 + [0.5, 2.0, 3.0], up=[2.0] * 3 + [np.nan] * 3)
-    with pytest.warns(rmm.SpecificationWarning, match="between the same two times .1 and 2."):
-        prepare(f"{OUTCOME} ~ 1 + z", table, "weibull")
+    [text] = tied_durations(Look(quiet(f"{OUTCOME} ~ 1 + z", table, "weibull")))
+    assert "All 3 events of" in text and "between the same two times (1 and 2)" in text
+    assert not list(tied_durations(Look(quiet(f"{OUTCOME} ~ 1 + z", small(), "weibull"))))
 
 
 # ---- programs and engines ----------------------------------------------------------------------
@@ -384,7 +389,10 @@ def maximum_likelihood(table: pd.DataFrame) -> tuple[Array, Array]:
     hessian = np.array(
         [
             [
-                minus(best + a + b) - minus(best + a - b) - minus(best - a + b) + minus(best - a - b)
+                minus(best + a + b)
+                - minus(best + a - b)
+                - minus(best - a + b)
+                + minus(best - a - b)
                 for b in step
             ]
             for a in step
@@ -490,7 +498,9 @@ def test_a_saved_fit_is_the_same(fit: rmm.Fit, tmp_path: Path) -> None:
     again = rmm.load(path)
     pd.testing.assert_frame_equal(pd.DataFrame(again.summary()), pd.DataFrame(fit.summary()))
     for name in ("lower", "upper_end"):
-        np.testing.assert_array_equal(again.model.design.outcome[name], fit.model.design.outcome[name])
+        np.testing.assert_array_equal(
+            again.model.design.outcome[name], fit.model.design.outcome[name]
+        )
 
 
 # ---- calibration -------------------------------------------------------------------------------

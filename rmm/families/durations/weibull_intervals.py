@@ -236,7 +236,7 @@ STAN_MODEL = """// Weibull likelihood, with survival function S(t) = exp(-(t / e
 
 JAGS_MODEL = "# the likelihood is below, by what is known of the event"
 
-JAGS_OUTSIDE = """# S(t) is exp(-cumulative hazard), with the cumulative hazard (t / exp(eta))^shape at t.
+JAGS_OUTSIDE = """# S(t) = exp(-h(t)), with the cumulative hazard h(t) = (t / exp(eta))^shape.
 # Events at known times. Their density is (shape / t) * hazard * exp(-hazard), with the cumulative
 # hazard at t. The Poisson density of a 1 is the same without shape / t. 1 / t is constant and can
 # be left out. The line with `tiny` multiplies the likelihood by shape: it is the density of dexp()
