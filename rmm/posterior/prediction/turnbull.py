@@ -6,7 +6,7 @@ import numpy as np
 
 from rmm.tables.read import Array
 
-_STEPS, _CHANGE = 20_000, 1e-7
+_STEPS, _CHANGE = 20_000, 1e-7  # the last is relative to a mean probability
 _AT, _END, _AFTER = 0, 1, 2  # at equal times: an exact event, the end of an interval, a beginning
 
 
