@@ -470,6 +470,10 @@ _INTERVALS = replace(
     log_likelihood=weibull_intervals.log_likelihood,
     curvature=weibull_intervals.curvature,
     kernel=weibull_intervals.kernel,
+    in_words=(
+        "durations (Weibull, accelerated failure time, interval-censored)",
+        "log time changes",
+    ),
     separated="groups of `{label}` without an event, or with an event between 0 and a time, are "
     "separated from the other groups",
     stan_data=weibull_intervals.STAN_DATA,
