@@ -126,7 +126,8 @@ def _event_hint(event: Array, other: Array) -> str:
     if len(codes) > _STATUS_CODES or (codes != np.round(codes)).any():
         return (
             "These values look like times. If groups are observed from a start to an end, write "
-            "Surv(start, stop, event), or Surv(stop, event, entry = start)."
+            "Surv(start, stop, event), or Surv(stop, event, entry = start). If the event lies "
+            'between the two times, write Surv(lower, upper, type = "interval2") (family weibull).'
         )
     if len(codes) < _LEAST_CAUSES:  # 1 and 2 of R's `lung`: censored and dead
         return f"Recode it, for example I(status == {other[0]:g})."
