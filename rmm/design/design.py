@@ -231,7 +231,7 @@ def _outcome(spec: ModelSpec, grouped: Grouped) -> dict[str, Any]:
     else:
         parts = outcome_parts(outcome, spec.family, grouped.first_rows)
         for atom, values in zip(outcome.parts, parts, strict=True):
-            check_magnitude(atom.label, values)
+            check_magnitude(atom.label, values[np.isfinite(values)])  # intervals may be open
     if spec.family.domain is not None:
         _check_domain(spec.family.domain, outcome.label, parts[0], grouped.groups.labels)
     strata = None if grouped.strata is None else grouped.strata.labels[grouped.strata.code]

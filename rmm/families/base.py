@@ -146,7 +146,7 @@ class KernelOutcome:
         First step of each group of steps that are merged for the curvature.
     entry : (J,) array or None
         Of groups that enter late: log of the entry's share of the duration; share of the step of
-        the entry that was over.
+        the entry that was over. Of intervals: log(upper / lower).
     entered : (J,) int array or None
         Step of the entry.
     categories : int

@@ -30,6 +30,7 @@ from rmm.families.base import (
     Values,
     Widths,
 )
+from rmm.families.durations import weibull_intervals
 from rmm.formula.prior_syntax import Prior
 
 _LOG_SD = np.pi / np.sqrt(6)  # sd of the log of a Weibull time of shape 1
@@ -125,7 +126,8 @@ def _event_hint(event: Array, other: Array) -> str:
     if len(codes) > _STATUS_CODES or (codes != np.round(codes)).any():
         return (
             "These values look like times. If groups are observed from a start to an end, write "
-            "Surv(start, stop, event), or Surv(stop, event, entry = start)."
+            "Surv(start, stop, event), or Surv(stop, event, entry = start). If the event lies "
+            'between the two times, write Surv(lower, upper, type = "interval2") (family weibull).'
         )
     if len(codes) < _LEAST_CAUSES:  # 1 and 2 of R's `lung`: censored and dead
         return f"Recode it, for example I(status == {other[0]:g})."
@@ -351,12 +353,12 @@ _EXAMPLE = _read_outcome("Surv(t, e)", (np.array([1.0, 2.0]), np.array([1.0, 1.0
 
 
 def _for_outcome(kind: str, strata: bool = False) -> Family:
-    return _SPELLS if kind == "spell" else WEIBULL
+    return {"spell": _SPELLS, "interval": _INTERVALS}.get(kind, WEIBULL)
 
 
 WEIBULL = Family(
     name="weibull",
-    outcome_kinds=("surv", "spell"),
+    outcome_kinds=("surv", "spell", "interval"),
     intercept=True,
     parameters=(
         Parameter(
@@ -460,4 +462,26 @@ for (e in 1:n_events) {
         None,
         entry=True,
     ),
+)
+
+_INTERVALS = replace(
+    WEIBULL,
+    read_outcome=weibull_intervals.read_intervals,
+    observed=("lower", "upper_end"),
+    some_groups=weibull_intervals.some_intervals,
+    log_likelihood=weibull_intervals.log_likelihood,
+    curvature=weibull_intervals.curvature,
+    kernel=weibull_intervals.kernel,
+    in_words=(
+        "durations (Weibull, accelerated failure time, interval-censored)",
+        "log time changes",
+    ),
+    separated="groups of `{label}` without an event, or with an event between 0 and a time, are "
+    "separated from the other groups",
+    stan_data=weibull_intervals.STAN_DATA,
+    stan_model=weibull_intervals.STAN_MODEL,
+    jags_block=False,  # the block's samplers know no complementary log-log link
+    jags_model=weibull_intervals.JAGS_MODEL,
+    jags_outside=weibull_intervals.JAGS_OUTSIDE,
+    example=weibull_intervals.describe_intervals(np.array([0.0, 1.0]), np.array([1.0, 2.0])),
 )

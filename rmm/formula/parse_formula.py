@@ -9,15 +9,25 @@ from typing import NoReturn
 from rmm.errors import FormulaError, counted, did_you_mean
 from rmm.formula import parser as syntax
 from rmm.formula.column_bases import Categories, Smooth
-from rmm.formula.expression import TableCall, describe, leaf_columns, value_columns, walk
+from rmm.formula.expression import Column, TableCall, describe, leaf_columns, value_columns, walk
 from rmm.formula.expression_reader import Reader
 from rmm.formula.mm_hm import read_member_block, read_nesting_block
 from rmm.formula.term_expansion import expand, ordered, read_fix, refuse_both, summands, without
-from rmm.formula.terms import Atom, FixedTerm, Formula, MemberBlock, NestingBlock, Outcome, Term
+from rmm.formula.terms import (
+    INTERVAL,
+    Atom,
+    FixedTerm,
+    Formula,
+    MemberBlock,
+    NestingBlock,
+    Outcome,
+    Term,
+)
 
 _SURV = (
-    "Surv(time, event), Surv(time, event, upper = limit), Surv(start, stop, event) or "
-    "Surv(stop, event, entry = start)"
+    "Surv(time, event), Surv(time, event, upper = limit), Surv(start, stop, event), "
+    "Surv(stop, event, entry = start) or "
+    f'Surv(lower, upper, type = "{INTERVAL}")'
 )
 _EXAMPLE = "A formula is: outcome ~ 1 + predictors + mm(...) + hm(...)."
 
@@ -73,6 +83,8 @@ def _survival(tree: syntax.Call, reader: Reader) -> Outcome:
     """`Surv()`: what its third argument is, is known from its name, or later from its values."""
     plain = [a for a in tree.arguments if a.keyword is None]
     named = {a.keyword: a for a in tree.arguments if a.keyword is not None}
+    if "type" in named:
+        return _between_two_times(tree, plain, named, reader)
     strange = [name for name in named if name not in ("entry", "upper")]
     count = len(plain) + len(named)
     if strange or len(named) < len(tree.arguments) - len(plain) or len(plain) not in (2, 3):
@@ -89,6 +101,37 @@ def _survival(tree: syntax.Call, reader: Reader) -> Outcome:
     if len(plain) == 3:
         return Outcome("surv", tuple(parts), "open")
     return Outcome("spell" if "entry" in named else "surv", tuple(parts))
+
+
+def _between_two_times(
+    tree: syntax.Call,
+    plain: list[syntax.Argument],
+    named: dict[str, syntax.Argument],
+    reader: Reader,
+) -> Outcome:
+    """`Surv(lower, upper, type = "interval2")`: the event lies between two times."""
+    usage = f'Surv(lower, upper, type = "{INTERVAL}")'
+    node = named["type"].value
+    if not isinstance(node, syntax.Literal) or node.value != INTERVAL:
+        reader.fail(
+            f"`type = {syntax.source(reader.text, node)}` is not available in `Surv()`.",
+            node,
+            f"Write {usage} if an event lies between two times. Other outcomes have no `type`: "
+            f"{_SURV}.",
+        )
+    others = [name for name in named if name != "type"]
+    if others or len(plain) != 2 or len(plain) + len(named) < len(tree.arguments):
+        _refuse_arguments(tree, others, usage, reader)
+    parts = tuple(_expression(a.value, reader) for a in plain)
+    for part, argument in zip(parts, plain, strict=True):
+        if not isinstance(part.expression, Column):
+            reader.fail(
+                f"`{part.label}` is not a column of the data.",
+                argument.value,
+                f"In {usage}, lower and upper must be columns, because a missing value in them "
+                "has a meaning. Compute a new column first.",
+            )
+    return Outcome("interval", parts)
 
 
 def _refuse_arguments(

@@ -162,7 +162,11 @@ class NestingBlock:
 
 
 #: Kind of outcome -> the function that users write.
-_WRITTEN = {"surv": "Surv", "spell": "Surv", "cbind": "cbind"}
+_WRITTEN = {"surv": "Surv", "spell": "Surv", "interval": "Surv", "cbind": "cbind"}
+#: Kinds of outcome that are durations.
+DURATIONS = ("surv", "spell", "interval")
+#: `type =` of `Surv()` where an event is known to lie between two times, as in R's survival.
+INTERVAL = "interval2"
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,8 @@ class Outcome:
     ----------
     kind : str
         ``"plain"`` (one expression), ``"surv"`` (`Surv(time, event[, upper])`), ``"spell"``
-        (`Surv(stop, event, entry = start)`: delayed entry) or ``"cbind"``
+        (`Surv(stop, event, entry = start)`: delayed entry), ``"interval"``
+        (`Surv(lower, upper, type = "interval2")`: both parts are columns) or ``"cbind"``
         (`cbind(successes, failures)`).
     parts : tuple of Atom
         Of a spell: stop, event, entry and, where it is given, the upper limit.
@@ -187,6 +192,11 @@ class Outcome:
     reading: str = "written"
 
     @property
+    def open_columns(self) -> tuple[str, ...]:
+        """Lower and upper column of an interval: missing or infinite means that it is open."""
+        return tuple(part.label for part in self.parts) if self.kind == "interval" else ()
+
+    @property
     def label(self) -> str:
         """Readable name of the outcome."""
         labels = [part.label for part in self.parts]
@@ -194,6 +204,8 @@ class Outcome:
             labels[2:] = [
                 f"{n} = {x}" for n, x in zip(("entry", "upper"), labels[2:], strict=False)
             ]
+        if self.kind == "interval":
+            labels.append(f'type = "{INTERVAL}"')
         inside = ", ".join(labels)
         return inside if self.kind == "plain" else f"{_WRITTEN[self.kind]}({inside})"
 

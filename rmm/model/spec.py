@@ -587,5 +587,6 @@ _KIND_WORDS = {
     "plain": "one column, such as `y ~ ...`",
     "surv": "`Surv(time, event)`",
     "spell": "`Surv(stop, event, entry = start)`",
+    "interval": '`Surv(lower, upper, type = "interval2")`',
     "cbind": "`cbind(successes, failures)`",
 }

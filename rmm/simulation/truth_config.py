@@ -37,6 +37,7 @@ _PATTERNS = {
     "plain": ("y", 1),
     "surv": ("Surv(time, event)", 2),
     "spell": ("Surv(time, event, entry = start)", 3),
+    "interval": ('Surv(lower, upper, type = "interval2")', 2),
     "cbind": ("cbind(successes, failures)", 2),
 }
 

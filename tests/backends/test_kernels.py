@@ -52,9 +52,11 @@ SPELLS = {
     "weibull": "Surv(abs(y) + 0.1, leads, entry = (abs(y) + 0.1)*late)",
     "cox": "Surv(abs(y) + 0.1, leads, entry = (abs(y) + 0.1)*late)",
 }
+INTERVALS = {"weibull": 'Surv(low, high, type = "interval2")'}
 CASES = [
     *((name, family, OUTCOMES[family]) for name in FORMULAS for family in OUTCOMES),
     *(("estimated weights", family, outcome) for family, outcome in SPELLS.items()),
+    *(("estimated weights", family, outcome) for family, outcome in INTERVALS.items()),
     *(("estimated weights", "cox by stratum", o) for o in (OUTCOMES["cox"], SPELLS["cox"])),
 ]
 
@@ -74,7 +76,15 @@ def outcomes() -> pd.DataFrame:
     number = table["gid"].str[1:].astype(int)
     table["late"] = np.where(number % 2 == 0, 0, 0.15 + 0.8 * (number % 7) / 7)
     table["grade"] = np.digitize(table["y"], [0.0, 0.8, 1.4])
-    return table
+    return with_intervals(table, number)
+
+
+def with_intervals(table: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
+    """Times of events between `low` and `high`: known, censored left and right, narrow and wide."""
+    time = table["y"].abs() + 0.1
+    low = time * np.select([number % 5 == 1, number % 5 == 2], [0.0, 1.0], 0.7)
+    high = time * np.select([number % 5 == 2, number % 5 == 3], [1.0, np.inf], 1.001 + number % 3)
+    return table.assign(low=low, high=high)
 
 
 def integrand(name: str, family: str, outcome: str | None = None) -> Integrand:
@@ -146,6 +156,7 @@ def many_effects(family: str, outcome: str | None = None) -> Integrand:
     table["late"] = np.where(table["gid"] % 2 == 0, 0, 0.15 + 0.8 * (table["gid"] % 7) / 7)
     rest = "strata(stratum)" if family == "condlogit" else "hm(id = cid)"
     weights = "fn(w ~ 1/(1 + (n-1)*exp(-(b1*s))))"
+    table = with_intervals(table, table["gid"])
     n = table.groupby("gid")["pid"].transform("size")
     left = outcome or OUTCOMES[family]
     formula = f"{left} ~ mm(id(pid, gid), vars(x), {weights}, RE = TRUE) + {rest}"
@@ -158,6 +169,7 @@ def many_effects(family: str, outcome: str | None = None) -> Integrand:
     [
         *((f, OUTCOMES[f]) for f in OUTCOMES if f != "condlogit"),
         *SPELLS.items(),
+        *INTERVALS.items(),
     ],
 )
 def test_sparse_factors_give_the_integrals_of_numpy(family: str, outcome: str) -> None:

@@ -581,7 +581,7 @@ def test_the_reading_is_reported() -> None:
         "Surv(a, b, c, entry=d)",
         "Surv(a, b, c, d)",
         "Surv(a, b, entry=c, entry=d)",
-        "Surv(a, b, type='interval2')",
+        "Surv(a, b, type='interval')",
         "Surv(a)",
     ],
 )

@@ -275,8 +275,14 @@ def tied_durations(look: Look) -> Iterator[str]:
     outcome, name = look.model.design.outcome, look.model.spec.family.name
     if "event" not in outcome or int(np.sum(outcome["event"])) < 2:
         return
-    times = np.asarray(outcome["time"])[np.asarray(outcome["event"]) == 1]
-    if np.ptp(times) > 0:
+    seen = np.asarray(outcome["event"]) == 1
+    times = np.asarray(outcome["time"])[seen]
+    where = f"at the same time ({times[0]:g})"
+    if "upper_end" in outcome:
+        low, high = outcome["lower"][seen], outcome["upper_end"][seen]
+        times = np.stack([low, high])
+        where = f"between the same two times ({low[0]:g} and {high[0]:g})"
+    if np.ptp(times, axis=-1).any():
         return
     label = look.model.spec.formula.outcome.label
     what = {
@@ -285,7 +291,7 @@ def tied_durations(look: Look) -> Iterator[str]:
         "on the coefficients.",
     }.get(name, "")
     yield (
-        f"All {len(times)} events of `{label}` are at the same time ({times[0]:g}). {what} If the "
+        f"All {times.shape[-1]} events of `{label}` are {where}. {what} If the "
         "times were rounded, use the exact times."
     )
 

@@ -170,8 +170,15 @@ def _condlogit(values: Array, outcome: Outcome) -> Cone:
 
 
 def _weibull(values: Array, outcome: Outcome) -> Cone:
+    """Groups without an event can last for ever; groups of which no time without is known end at 0.
+
+    The latter are intervals from 0.
+    """
     seen = np.asarray(outcome["event"]) == 1
-    return Cone(values[~seen], values[seen], values[~seen].sum(axis=0))
+    short = np.asarray(outcome["left"], dtype=int) - 1 if "left" in outcome else np.array([], int)
+    rising = np.concatenate([values[~seen], -values[short]])
+    seen[short] = False
+    return Cone(rising, values[seen], rising.sum(axis=0))
 
 
 def _cox(values: Array, outcome: Outcome) -> Cone:

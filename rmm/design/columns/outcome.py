@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from rmm.design.columns.encode import atom_values
+from rmm.design.columns.encode import atom_values, input_columns
 from rmm.design.rows.group_rows import Grouped
 from rmm.errors import DataError, SpecificationWarning, counted, quoted
 from rmm.families import Family
@@ -52,6 +52,8 @@ def outcome_parts(outcome: Outcome, family: Family, table: Table) -> tuple[Array
     Returns
     -------
     tuple of (J,) arrays
+        Of an interval the lower times, 0 where they are open, and the upper times, infinity where
+        they are open.
 
     Raises
     ------
@@ -63,6 +65,10 @@ def outcome_parts(outcome: Outcome, family: Family, table: Table) -> tuple[Array
     SpecificationWarning
         Which label was read as 1.
     """
+    if outcome.kind == "interval":
+        lower, upper = (_time_or_missing(atom, table) for atom in outcome.parts)
+        lower = np.where(np.isnan(lower) | (lower == -np.inf), 0.0, lower)
+        return lower, np.where(np.isnan(upper), np.inf, upper)
     return tuple(
         _part(
             atom,
@@ -72,6 +78,11 @@ def outcome_parts(outcome: Outcome, family: Family, table: Table) -> tuple[Array
         )
         for place, atom in enumerate(outcome.parts)
     )
+
+
+def _time_or_missing(atom: Atom, table: Table) -> Array:
+    """(J,) numbers of a column; missing and infinite values stay."""
+    return np.array(input_columns(atom.label, atom.expression, table)[atom.label], dtype=float)
 
 
 def with_third_column_read(grouped: Grouped) -> Grouped:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rmm.design.rows.group_rows import Grouped
 from rmm.errors import SpecificationWarning
-from rmm.formula.terms import Formula, Term
+from rmm.formula.terms import DURATIONS, Formula, Term
 from rmm.formula.weights.weight_function import leaf_columns
 from rmm.tables.read import first_varying
 
@@ -78,7 +78,7 @@ def without_what_cancels(grouped: Grouped) -> Grouped:
         left = None if block.terms is None else tuple(t for t in terms if not constant(t))
         kept.append((replace(block, terms=left), units))
     reason = "a predictor that is the same for all groups of a stratum cannot explain the choice."
-    if formula.outcome.kind in ("surv", "spell"):
+    if formula.outcome.kind in DURATIONS:
         reason = "the strata's own baseline hazards contain all differences between strata."
     for label in dropped:
         warnings.warn(

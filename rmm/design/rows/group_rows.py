@@ -178,6 +178,9 @@ def check_rows(formula: Formula, table: Table, used: tuple[str, ...]) -> None:
 
     The covariates and weight variables of a block must be there in its own rows.
     """
+    if all(name in used for name in formula.outcome.open_columns):
+        _check_interval_given(formula, table)
+    used = tuple(name for name in used if name not in formula.outcome.open_columns)
     if not formula.kinds:
         _check_members_given(formula, table)
         check_complete(table, used)
@@ -197,6 +200,22 @@ def check_rows(formula: Formula, table: Table, used: tuple[str, ...]) -> None:
     for block, kind in zip(formula.members, formula.kinds, strict=True):
         columns = columns_of(replace(formula, members=(block,)))
         check_complete(table.some(given[kind]), [c for c in columns if c in used])
+
+
+def _check_interval_given(formula: Formula, table: Table) -> None:
+    """A missing value in one of the two times means that the interval is open there."""
+    columns = formula.outcome.open_columns
+    if not columns:
+        return
+    neither = np.all([table[name].missing for name in columns], axis=0)
+    if neither.any():
+        count, row = int(neither.sum()), int(table.index[int(np.argmax(neither))]) + 1
+        raise DataError(
+            f"Both times of `{formula.outcome.label}` are missing in {counted(count, 'row')}"
+            f"{first_row(count, row)}. One missing time means that the interval is open; without "
+            "both nothing is known of the event. Leave out the groups that have such rows; "
+            'rmm.fit(..., missing="drop") does so.'
+        )
 
 
 def _check_members_given(formula: Formula, table: Table) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 from rmm.design.rows.group_rows import oriented
 from rmm.errors import DataError, SpecificationWarning, counted
 from rmm.formula.parse_formula import check_columns, columns_of
-from rmm.formula.terms import Formula
+from rmm.formula.terms import DURATIONS, Formula
 from rmm.tables.read import Array
 from rmm.tables.table import Table
 
@@ -137,6 +137,10 @@ def _incomplete(formula: Formula, frame: pd.DataFrame) -> tuple[Array, dict[str,
     With several kinds of members a row needs one of them, and what belongs to those it has.
     """
     missing = frame[list(columns_of(formula))].isna()
+    if formula.outcome.open_columns:  # one of the two times is enough
+        neither = missing[[*formula.outcome.open_columns]].all(axis=1)
+        for name in formula.outcome.open_columns:
+            missing[name] = neither
     if formula.kinds:
         given = frame[list(dict.fromkeys(formula.kinds))].notna()
         needed = pd.DataFrame(False, index=missing.index, columns=missing.columns)
@@ -170,7 +174,7 @@ def _units(formula: Formula, frame: pd.DataFrame, incomplete: Array) -> tuple[st
                 "part of any group, for example an empty line, drop it."
             )
         unit, ids = "group", frame[group]
-    if not formula.strata or formula.outcome.kind in ("surv", "spell"):
+    if not formula.strata or formula.outcome.kind in DURATIONS:
         return unit, ids
     strata = frame[list(formula.strata)].apply(tuple, axis=1)
     if len(formula.strata) == 1:

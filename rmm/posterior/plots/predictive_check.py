@@ -10,7 +10,11 @@ import numpy as np
 from rmm.errors import PlotError
 from rmm.posterior.plots.figure import Sheet, density, in_style
 from rmm.posterior.plots.style import FILL, INK, LOOKS, RULE
-from rmm.posterior.prediction.predictive_checks import in_order_of_predictions, survival
+from rmm.posterior.prediction.predictive_checks import (
+    in_order_of_predictions,
+    interval_survival,
+    survival,
+)
 
 if TYPE_CHECKING:
     from rmm.posterior.fit_tables import FitTables
@@ -221,11 +225,16 @@ def calibration(
 
 
 def _durations(cell: Any, fit: FitTables, replicated: Array, replications: int) -> None:
-    outcome = fit.model.design.outcome
-    names = [name for name in ("time", "event", "entry") if name in outcome]
-    parts = in_order_of_predictions(fit.model, [outcome[name] for name in names])
-    time, event, *entry = parts
-    table = survival(time, event, replicated, points=300, entry=entry[0] if entry else None)
+    outcome, estimate = fit.model.design.outcome, "Kaplan-Meier"
+    if "upper_end" in outcome:
+        estimate, intervals = "Turnbull", [outcome["lower"], outcome["upper_end"]]
+        lower, upper = in_order_of_predictions(fit.model, intervals)
+        table = interval_survival(lower, upper, replicated, points=300)
+    else:
+        names = [name for name in ("time", "event", "entry") if name in outcome]
+        parts = in_order_of_predictions(fit.model, [outcome[name] for name in names])
+        time, event, *entry = parts
+        table = survival(time, event, replicated, points=300, entry=entry[0] if entry else None)
     time = table.index.to_numpy()
     cell.fill_between(
         time, table["q2.5"], table["q97.5"], color=FILL, lw=0, label="95% of replications"
@@ -239,7 +248,7 @@ def _durations(cell: Any, fit: FitTables, replicated: Array, replications: int) 
         label="median of replications",
     )
     cell.step(
-        time, table["observed"], where="post", color=INK, lw=1.5, label="observed (Kaplan-Meier)"
+        time, table["observed"], where="post", color=INK, lw=1.5, label=f"observed ({estimate})"
     )
     cell.set_xlim(0, time[-1])
     cell.set_ylim(0, 1.02)

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from rmm.errors import DataError, unknown_name
+from rmm.formula.terms import DURATIONS
 from rmm.posterior.diagnostics.summary import QUANTILES, spread
+from rmm.posterior.prediction.turnbull import turnbull
 from rmm.tables.read import Array
 
 if TYPE_CHECKING:
@@ -100,18 +102,48 @@ def survival(
     """
     grid = np.linspace(0.0, float(time.max()), points)
     if entry is None:
-        ordered = np.sort(replicated, axis=1)
-        longer = np.array(
-            [1.0 - np.searchsorted(row, grid, side="right") / len(row) for row in ordered]
-        )
+        longer = np.array([_longer(row, grid) for row in replicated])
     else:
         end = np.where(event == 1, np.inf, time)
         longer = np.array(
             [kaplan_meier(np.minimum(row, end), row <= end, grid, entry) for row in replicated]
         )
+    return _beside(kaplan_meier(time, event, grid, entry), longer, grid)
+
+
+def interval_survival(
+    lower: Array, upper: Array, replicated: Array, points: int = 100
+) -> pd.DataFrame:
+    """Turnbull's curve of events known to lie between two times, and curves of replications.
+
+    Parameters
+    ----------
+    lower, upper : (J,) arrays
+        Equal where the time is known; `upper` is infinite where no event was seen.
+    replicated : (S, J) array
+    points : int
+        Of the grid, from 0 to the longest time, in the unit of `lower`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As of `survival`.
+    """
+    last = max(float(lower.max()), float(upper[np.isfinite(upper)].max()))
+    grid = np.linspace(0.0, last, points)
+    longer = np.array([_longer(row, grid) for row in replicated])
+    return _beside(turnbull(lower, upper, grid), longer, grid)
+
+
+def _longer(row: Array, grid: Array) -> Array:
+    return 1.0 - np.searchsorted(np.sort(row), grid, side="right") / len(row)
+
+
+def _beside(observed: Array, longer: Array, grid: Array) -> pd.DataFrame:
+    """The table of a curve of the data and (S, points) curves of replications."""
     low, median, high = np.quantile(longer, QUANTILES, axis=0)
     columns = {
-        "observed": kaplan_meier(time, event, grid, entry),
+        "observed": observed,
         "mean": longer.mean(axis=0),
         "q2.5": low,
         "median": median,
@@ -146,14 +178,16 @@ def check(
         For a kind that is unknown or does not fit the outcome.
     """
     if kind == "auto":
-        kind = "survival" if outcome_kind in ("surv", "spell") else "statistics"
+        kind = "survival" if outcome_kind in DURATIONS else "statistics"
     if kind not in ("statistics", "survival"):
         raise DataError(unknown_name(kind, "a kind of check", ("auto", "statistics", "survival")))
-    if (kind == "survival") != (outcome_kind in ("surv", "spell")):
+    if (kind == "survival") != (outcome_kind in DURATIONS):
         raise DataError(
             f'The check {kind!r} cannot be used with this outcome. Use "survival" for censored '
             'durations, and "statistics" for all other outcomes.'
         )
+    if outcome_kind == "interval":
+        return interval_survival(parts[0], parts[1], replicated)
     if kind == "survival":
         entry = parts[2] if outcome_kind == "spell" else None
         return survival(parts[0], parts[1], replicated, entry=entry)

@@ -101,7 +101,7 @@ def unconverged(found: Diagnostics, weighed: Weighing | None, advice: Mapping[st
 
 
 def _third_column(model: Model) -> list[str]:
-    """What the third column of `Surv()` is, and how many groups enter late."""
+    """What is known of events, what the third column of `Surv()` is, and late entries."""
     outcome, known = model.spec.formula.outcome, model.design.outcome
     lines = []
     if "entry" in known:
@@ -109,6 +109,13 @@ def _third_column(model: Model) -> list[str]:
         lines.append(
             f"{outcome.label}: {late} of {model.design.J} groups enter after time 0 "
             "(delayed entry)."
+        )
+    if outcome.kind == "interval":
+        exact, left, between = (known[f"n_{name}"] for name in ("exact", "left", "between"))
+        none = model.design.J - exact - left - between
+        lines.append(
+            f"{outcome.label}: {between} groups with an event between two times, {left} with an "
+            f"event before a time, {exact} with an event at a known time, {none} without an event."
         )
     if outcome.reading == "values":
         labels = {part.label for part in outcome.parts}

@@ -675,6 +675,7 @@ def _check_regression(
             "cbind": "cbind()",
             "surv": "Surv()",
             "spell": "Surv() with entry",
+            "interval": 'Surv() with type = "interval2"',
         }
         allowed_kinds = " or ".join(names[kind] for kind in regression.outcomes)
         raise file_errors.about(

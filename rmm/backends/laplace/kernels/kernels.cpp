@@ -16,7 +16,7 @@ namespace {
 constexpr double LOG_2PI = 1.8378770664093453;
 constexpr double TINY = 1e-300;
 constexpr int NEWTON_STEPS = 60, HALVINGS = 30;
-enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL, GAMMA_OUTCOME, BETA, PROBIT, CLOGLOG, ORDINAL, ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGBINOMIAL, HURDLE_POISSON, HURDLE_NEGBINOMIAL };
+enum Likelihood : int64_t { NORMAL, BINOMIAL, WEIBULL, CONDLOGIT, COX, POISSON, NEGBINOMIAL, GAMMA_OUTCOME, BETA, PROBIT, CLOGLOG, ORDINAL, ZERO_INFLATED_POISSON, ZERO_INFLATED_NEGBINOMIAL, HURDLE_POISSON, HURDLE_NEGBINOMIAL, WEIBULL_INTERVAL };
 
 using Vector = std::vector<Lanes>;
 
@@ -163,6 +163,7 @@ class Block {
     Lanes likelihood(Wanted wanted);
     Lanes binomial(Wanted wanted);
     Lanes weibull(Wanted wanted);
+    Lanes weibull_interval(Wanted wanted);
     Lanes condlogit(Wanted wanted);
     Lanes cox(Wanted wanted);
     Lanes poisson(Wanted wanted);
@@ -583,6 +584,7 @@ Lanes Block::likelihood(Wanted wanted) {
     switch (m.family) {
     case BINOMIAL: return binomial(wanted);
     case WEIBULL: return weibull(wanted);
+    case WEIBULL_INTERVAL: return weibull_interval(wanted);
     case CONDLOGIT: return condlogit(wanted);
     case POISSON: return poisson(wanted);
     case NEGBINOMIAL: return negbinomial(wanted);
@@ -632,6 +634,38 @@ Lanes Block::weibull(Wanted wanted) {
         if (wanted.value) value += m.y[j] * (log_shape - m.known[j] + log_hazard) - hazard;
         gradient[j] = own * (hazard - m.y[j]);
         if (wanted.weight) weight[j] = own * own * hazard;
+    }
+    return value;
+}
+
+// exp(x) - 1 for x >= 0, also where x is small.
+static Lanes growth(Lanes x) {
+    const Lanes series = x * (1.0 + x * (1.0 / 2 + x * (1.0 / 6 + x * (1.0 / 24 + x * (1.0 / 120)))));
+    return where(x < all(0.01), series, exponential(x) - 1.0);
+}
+
+// y: 0 no event until t, 1 at t, 2 before t, 3 between t and t exp(entry). With d, the cumulative
+// hazard of the interval: log(1 - exp(-d)) after log S(t).
+Lanes Block::weibull_interval(Wanted wanted) {
+    const Lanes log_shape = logarithm(own);
+    Lanes value = ZERO;
+    for (int64_t j = 0; j < m.groups; j++) {
+        const Lanes log_hazard = own * (m.known[j] - eta[j]), hazard = exponential(log_hazard);
+        if (m.y[j] < 2) {
+            if (wanted.value) value += m.y[j] * (log_shape - m.known[j] + log_hazard) - hazard;
+            gradient[j] = own * (hazard - m.y[j]);
+            if (wanted.weight) weight[j] = own * own * hazard;
+            continue;
+        }
+        const Lanes run = m.y[j] == 2 ? ZERO : hazard;
+        Lanes d = m.y[j] == 2 ? hazard : hazard * growth(own * m.entry[j]);
+        d = where(d < all(700.0), d, all(700.0));  // exp(d) is a number, and exp(-d) is 0 beside 1
+        const Lanes grown = growth(d), r = where(d > ZERO, d / grown, all(1.0));
+        if (wanted.value) value += logarithm(grown) - d - run;
+        gradient[j] = own * (run - r);
+        if (!wanted.weight) continue;
+        const Lanes more = where(d < all(1e-3), d * (0.5 + d * (1.0 / 12)), d + r - 1.0);
+        weight[j] = own * own * (run + r * more);
     }
     return value;
 }

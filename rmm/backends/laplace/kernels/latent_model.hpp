@@ -88,7 +88,8 @@ struct Model {
     double rate;                  // and their prior rate
     int64_t merged;               // cox: merged steps, of which the curvature consists
     const int64_t *merged_start;  // (merged + 1) first step of each
-    // Groups that enter late; null: none. Weibull: log of the entry's share of the duration. Cox:
+    // Groups that enter late; null: none. Weibull: log of the entry's share of the duration, or of
+    // an interval log(upper / lower). Cox:
     // share of the entry's step that was over; (strata + 1) places in `entry_order`, groups by the
     // step of their entry; and (groups) that step, and the last step that each was at risk in.
     const double *entry;
