@@ -1161,7 +1161,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 13; }
+int64_t rmm_interface() { return 14; }
 
 int64_t rmm_lanes() { return W; }
 
