@@ -92,11 +92,12 @@ def a_study(
     truth: float = 0.0,
     factors: Mapping[str, Sequence[Any]] | None = None,
     change: Any = None,
+    labels: Mapping[str, Any] = LABELS,
 ) -> Invented:
     folder.mkdir()
     scenarios = scenario_frame(factors or {"overlap": [0.0, 1.0]})
     study = invent_study(
-        folder, scenarios, {m: KINDS[m] for m in rates}, truth=truth, report={"labels": LABELS}
+        folder, scenarios, {m: KINDS[m] for m in rates}, truth=truth, report={"labels": labels}
     )
     estimates = estimates_of(scenarios, rates, n, truth)
     if change is not None:
@@ -214,6 +215,45 @@ def test_one_method_of_which_more_is_possible_makes_all_uncertain(tmp_path: Path
         "No deviation from the 5% level was found for Averaging and mm (4.4% to 6.8%; with 500 "
         "data sets, up to 9.4% is possible)."
     ]
+
+
+def test_a_method_that_is_below_the_level_in_some_scenarios_has_no_more(tmp_path: Path) -> None:
+    question = question_of(a_study(tmp_path / "study", {"avg": (0.0, 0.06)}, 300))
+    assert answer(question) == [
+        "No more than the 5% level was found for Averaging (0.0% (at most 1.3%) to 6.0%; with 300 "
+        "data sets, up to 9.3% is possible)."
+    ]
+
+
+def test_one_borderline_method_is_not_clear(tmp_path: Path) -> None:
+    question = question_of(a_study(tmp_path / "study", {"avg": (0.068, 0.05)}))
+    assert answer(question) == [
+        "It is not clear whether Averaging kept the 5% level (5.0% to 6.8%; with 1,000 data sets, "
+        "up to 8.5% is possible)."
+    ]
+
+
+def test_methods_in_words(tmp_path: Path) -> None:
+    question = question_of(a_study(tmp_path / "study"))
+    assert question.named(["mm", "mmmm"]) == "Multiple-membership models"
+    assert question.named(["avg", "mm", "mmmm"], inside=True) == (
+        "multiple-membership models and Averaging"
+    )
+    assert question.named([*RATES]) == "All 4 methods"
+    assert question.named([*RATES], inside=True) == "all 4 methods"
+    labels = {"avg": "Regressions with bootstrap", "copy": "All rows", "mm": "A", "mmmm": "B"}
+    named = question_of(a_study(tmp_path / "labels", labels={"methods": labels})).named
+    assert named(["avg", "copy"], inside=True) == "Regressions with bootstrap and All rows"
+    assert named(["avg", "mm", "mmmm"]) == "Regressions with bootstrap, A and B"
+
+
+def test_a_bias_near_zero_is_not_said_to_be_zero(tmp_path: Path) -> None:
+    def exact(table: pd.DataFrame) -> None:
+        table["mean"] = 1 + np.tile([-0.1, 0.1], len(table) // 2)
+        table["lower"], table["upper"] = table["mean"] - 0.196, table["mean"] + 0.196
+
+    said = answer(question_of(a_study(tmp_path / "study", truth=1.0, change=exact)))
+    assert any("was off by less than 0.01 standard deviations on average" in one for one in said)
 
 
 def test_few_data_sets_are_no_deviation_and_fewer_no_verdict(tmp_path: Path) -> None:

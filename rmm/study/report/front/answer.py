@@ -97,7 +97,7 @@ def _false_positives(
     else:
         low, high = worst[ordered[-1]], worst[ordered[0]]
         said = f"{question.named(bad)} found {what} in {_span(low, high)} of data sets"
-    return _sentence(where + said)
+    return f"{where}{said}."
 
 
 def _rate(one: Judged) -> str:
@@ -114,12 +114,6 @@ def _span(low: Judged, high: Judged) -> str:
     return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
-def _sentence(text: str) -> str:
-    """A sentence: words of ours begin with a capital, names of methods stay as they are."""
-    first = text.split()[0].rstrip(",")
-    return f"{text[:1].upper()}{text[1:]}." if first in _STARTS else f"{text}."
-
-
 def _level_kept(
     question: Question, good: Sequence[str], judged: dict[str, list[Judged]], level: float
 ) -> list[str]:
@@ -132,10 +126,15 @@ def _level_kept(
     calm = [m for m in good if all(o.verdict is not Verdict.BORDERLINE for o in judged[m])]
     below = [m for m in calm if all(o.verdict is Verdict.CONSERVATIVE for o in judged[m])]
     near = [m for m in calm if m not in below]
-    if not calm:
-        return ["No method clearly kept the level."] if len(judged) > 1 else []
-    where = " in every scenario" if len(judged[calm[0]]) > 1 else ""
     percent_level, parts = f"{100 * level:g}%", []
+    if not calm:
+        if not good:
+            return ["No method clearly kept the level."] if len(judged) > 1 else []
+        return [
+            f"It is not clear whether {question.named(good, inside=True)} kept the "
+            f"{percent_level} level ({_range(judged, good)}; {_possible(judged, good)})."
+        ]
+    where = " in every scenario" if len(judged[calm[0]]) > 1 else ""
     if below:
         parts.append(
             f"{question.named(below)} stayed below the {percent_level} level{where} "
@@ -143,16 +142,16 @@ def _level_kept(
         )
     the_level = "it" if below else f"the {percent_level} level"
     if near and all(keeps_level(judged[m], level) for m in near):
-        kept, where = question.named(near), where * (not below)
-        parts.append(
-            f"{_lower(kept) if below else kept} kept {the_level}{where} ({_range(judged, near)})"
-        )
+        kept, where = question.named(near, inside=bool(below)), where * (not below)
+        parts.append(f"{kept} kept {the_level}{where} ({_range(judged, near)})")
     elif near:
-        parts.append(
-            f"no deviation from {the_level} was found for {_lower(question.named(near))} "
-            f"({_range(judged, near)}; {_possible(judged, near)})"
-        )
-    return [_sentence("; ".join(parts))]
+        numbers = f"({_range(judged, near)}; {_possible(judged, near)})"
+        who = question.named(near, inside=True)
+        timid = any(o.verdict is Verdict.CONSERVATIVE for m in near for o in judged[m])
+        what = "more than" if timid else "deviation from"
+        start = "no" if parts else "No"
+        parts.append(f"{start} {what} {the_level} was found for {who} {numbers}")
+    return [f"{'; '.join(parts)}."]
 
 
 def _possible(judged: dict[str, list[Judged]], methods: Sequence[str]) -> str:
@@ -181,17 +180,18 @@ def _power(question: Question) -> list[str]:
     found = [curve for curve in curves if _has_size(curve, power.target)]
     level = _null_effect(question)[:1] if question.null_scenarios(question.estimand) else []
     if found:
-        return [_sentence(_size_words(question, found, power.target, power.size)), *level]
+        return [
+            f"{_size_words(question, found, power.target, power.size)}{_others(curves, found)}.",
+            *level,
+        ]
     points = [p for c in curves for p in c.points if p.n]
     if max((p.n for p in points), default=0) < JUDGED:
         return [_too_few(question, max((p.n for p in points), default=0))]
     top = max(points, key=lambda p: p.power)
     name = readable(power.size)
     return [
-        _sentence(
-            f"No method reached {100 * power.target:g}% power with the {name} that were studied: "
-            f"the largest power was {percent(top.power, top.n)}, with {top.size:,} {name}"
-        ),
+        f"No method reached {100 * power.target:g}% power with the {name} that were studied: "
+        f"the largest power was {percent(top.power, top.n)}, with {top.size:,} {name}.",
         *level,
     ]
 
@@ -225,6 +225,12 @@ def _size_words(question: Question, curves: Sequence[PowerCurve], target: float,
         for c in (ordered[0], ordered[-1])
     )
     return f"{power} needed from about {least} {what} ({one}) to about {most} ({other})"
+
+
+def _others(curves: Sequence[PowerCurve], found: Sequence[PowerCurve]) -> str:
+    """How many curves have no size that was studied."""
+    left = len(curves) - len(found)
+    return f"; {left} of {len(curves)} curves did not reach it among the sizes studied" * bool(left)
 
 
 def _size_interval(curve: PowerCurve, target: float) -> str:
@@ -265,7 +271,8 @@ def _recovered(
     size = max((abs(o.value) for m in methods for o in biases.get(m, []) if _judged(o)), default=-1)
     if size >= 0:
         unit = "standard deviation" if fixed(size, 2) == "1.00" else "standard deviations"
-        parts.append(f"was off by at most {fixed(size, 2)} {unit} on average")
+        most = f"at most {fixed(size, 2)}" if size >= 0.005 else "less than 0.01"
+        parts.append(f"was off by {most} {unit} on average")
     rates = sorted(
         (o for m in methods for o in covers.get(m, []) if _judged(o)), key=lambda o: o.value
     )
@@ -276,19 +283,11 @@ def _recovered(
             share = f"only {share}" if all(low) else f"as few as {_rate(rates[0])}"
         level = 100 * (1 - question.estimand.alpha[0])
         parts.append(f"its {level:g}% intervals held the true value in {share} of data sets")
-    return _sentence(f"by {_lower(question.named(methods))}, {what} " + "; ".join(parts))
-
-
-def _lower(words: str) -> str:
-    """Words within a sentence: names that we gave begin small."""
-    first = words.split()[0]
-    return f"{words[0].lower()}{words[1:]}" if first in _OURS else words
+    return f"By {question.named(methods, inside=True)}, {what} {'; '.join(parts)}."
 
 
 #: Curves whose sizes have a sentence each.
 _EACH = 2
-_OURS = ("All", "Multiple-membership", "Regressions")
-_STARTS = ("with", "by", "no", "in")
 
 
 def _calibration(question: Question) -> list[str]:
@@ -376,11 +375,11 @@ def _standard_errors(question: Question) -> list[tuple[str, str]]:
     what = question.labels.parameter(estimand.parameter)
     ends = sorted(round(-o.value) for o in small)
     much = f"{ends[0]}%" if ends[0] == ends[-1] else f"{ends[0]}% to {ends[-1]}%"
-    who = question.named([o.method for o in small])
+    who = question.named([o.method for o in small], inside=True)
     return [
         (
             "Why",
-            f"the standard errors of {what} that {_lower(who)} reported were {much} too small "
+            f"the standard errors of {what} that {who} reported were {much} too small "
             "where most false positives were found.",
         )
     ]
@@ -400,7 +399,7 @@ def _other_intervals(question: Question) -> list[tuple[str, str]]:
             (
                 f"{name[:1].upper()}{name[1:]}" if name.startswith("the ") else name,
                 f"{100 * (1 - estimand.alpha[0]):g}% intervals by "
-                f"{_lower(question.named(methods))} held the true value in only "
+                f"{question.named(methods, inside=True)} held the true value in only "
                 f"{_span(ends[0], ends[-1])} of data sets.",
             )
         )
@@ -430,8 +429,8 @@ def _weights(question: Question) -> list[tuple[str, str]]:
             if r["method"] == method and float(r["value"]) < _MOSTLY_PRIOR
         ]
         where = "" if len(rows) == 1 else f" in {len(prior)} of {len(rows)} scenarios"
-        note = f" It was little more than the prior{where}." if prior else ""
-        note = _direction(question, estimand, str(method), len(rows)) + note
+        note = f" Its posterior was little more than the prior{where}." if prior else ""
+        note += _direction(question, estimand, str(method), len(rows))
         name = question.labels.parameter(estimand.parameter)
         return [
             (
@@ -451,7 +450,8 @@ def _direction(question: Question, estimand: Estimand, method: str, scenarios: i
         for word, verdict in (("low", Verdict.LOW), ("high", Verdict.HIGH))
         if (count := verdicts.count(verdict))
     ]
-    return f" These averages are {' and '.join(parts)}." if parts else ""
+    which = "This average is" if scenarios == 1 else "These averages are"
+    return f" {which} {' and '.join(parts)}." if parts else ""
 
 
 _MOSTLY_PRIOR = 0.36  # contraction at which a posterior sd is .8 of its prior's

@@ -64,8 +64,8 @@ def _deciding(question: Question) -> list[str]:
     if mine["status"].isin(question.results.usable).all():  # of a table: no fit is lost
         what = "standard errors that are missing"
     return [
-        f"The verdict on {question.named(names)} depends on what {what} would have shown: see the "
-        "bounds under Robustness."
+        f"The verdict on {question.named(names, inside=True)} depends on what {what} would have "
+        "shown: see the bounds under Robustness."
     ]
 
 
@@ -99,7 +99,8 @@ def _few(question: Question) -> list[str]:
     if not few:
         return []
     return [
-        f"Numbers of fewer than {JUDGED} data sets have no verdict: {question.named(few)} "
+        f"Numbers of fewer than {JUDGED} data sets have no verdict: "
+        f"{question.named(few, inside=True)} "
         f"{'has' if len(few) == 1 else 'have'} as few as {min(least[m] for m in few)}."
     ]
 

@@ -91,13 +91,13 @@ def _question(question: Question) -> str:
     """What the report answers, for a study that does not state its aims."""
     what, alpha = question.labels.parameter(question.estimand.parameter), question.estimand.alpha[0]
     test, interval = f"{100 * alpha:g}% test", f"{100 * (1 - alpha):g}% interval"
+    held = f", and how often does the {interval} hold it" * bool(
+        question.coverages(question.estimand)
+    )
     return {
         NULL: f"How often does a {test} find an effect of {what} that is not there?",
         POWER: f"How often does a {test} find the effect of {what}?",
-        RECOVERY: (
-            f"How far are estimates of {what} from the true value, and how often does the "
-            f"{interval} hold it?"
-        ),
+        RECOVERY: f"How far are estimates of {what} from the true value{held}?",
         CALIBRATION: "Do posterior distributions hold the true values as often as they should?",
     }[question.kind]
 

@@ -82,25 +82,38 @@ class Question:
         """The kind of a method; empty where it is not known."""
         return self._kinds.get(method, "")
 
-    def named(self, methods: Sequence[str]) -> str:
+    def named(self, methods: Sequence[str], *, inside: bool = False) -> str:
         """Methods in words: a family by its name, up to four by theirs, or their number.
 
         Two or three methods with labels keep them: readers look for these words in the figure.
+
+        Parameters
+        ----------
+        methods : sequence of str
+        inside : bool
+            Within a sentence: words of ours begin small.
         """
         if 2 < len(methods) == len(self.methods):
-            return f"All {len(methods)} methods"
-        left: list[str] = list(methods)
-        words: list[str] = []
+            return f"{'all' if inside else 'All'} {len(methods)} methods"
+        words = self._words(methods, labels=True)
+        if len(words) > 4:
+            words = self._words(methods, labels=False)
+        if len(words) > 4:
+            return f"{len(methods)} of {len(self.methods)} methods"
+        if not inside and words[0] in map(str.lower, FAMILIES):
+            words[0] = f"{words[0][0].upper()}{words[0][1:]}"
+        return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+    def _words(self, methods: Sequence[str], *, labels: bool) -> list[str]:
+        """Names of families whose methods are all there, and of other methods."""
+        left, words = list(methods), []
         for family, kinds in FAMILIES.items():
             every = [m for m in self.methods if self.kind_of(m) in kinds]
-            labelled = all(self.labels.method(m) != m for m in every)
-            if len(every) > 1 and set(every) <= set(left) and not (labelled and len(every) <= 3):
-                words.append(family.lower() if words else family)
+            known = labels and len(every) <= 3 and all(self.labels.method(m) != m for m in every)
+            if len(every) > 1 and set(every) <= set(left) and not known:
+                words.append(family.lower())
                 left = [m for m in left if m not in every]
-        words += [self.labels.method(m) for m in left]
-        if len(words) > 4 or len(left) > 3:
-            return f"{len(methods)} of {len(self.methods)} methods"
-        return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+        return words + [self.labels.method(m) for m in left]
 
     # -- scenarios --------------------------------------------------------------------------------
 
