@@ -140,3 +140,12 @@ def test_other_intervals_are_named_as_they_are_written() -> None:
     with pytest.raises(rmm.DataError, match=r"`Surv\(lo, hi, type.* as `Surv\(lo, later") as found:
         check_comparable(models)
     assert "upper_end" not in str(found.value)
+
+
+def test_weights_of_an_average_are_those_of_the_comparison() -> None:
+    """Stacking of the same draws, as many as there are."""
+    fits = _fits("poisson", "negbinomial", "zero_inflated_poisson")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        weights, table = rmm.average(fits).weights, rmm.compare(fits)
+    np.testing.assert_array_equal(weights, table.loc[weights.index, "weight"])

@@ -68,7 +68,7 @@ def draw(
         code = chosen.code(member)
         # The id as the table has it, which may be a number where a label is text.
         rows = (table[chosen.part.block.member] == chosen.labels[code]).to_numpy()
-        groups = chosen.member.group[chosen.member.member == code]
+        groups = chosen.member.group[chosen.memberships(member)]
     expected = Expected.of(source, scale, time, level)
     if member is None and values is None and expected.linear:
         slope = _own_slope(source, variable)

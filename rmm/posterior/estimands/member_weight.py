@@ -24,9 +24,14 @@ def draw(
         Over its groups; otherwise one value per group.
     share : bool
         Whether to divide by the sum of the group's weights.
+
+    Raises
+    ------
+    DataError
+        If the member is in no group of the block.
     """
     chosen = source.block(block)
-    rows = np.flatnonzero(chosen.member.member == chosen.code(member))
+    rows = chosen.memberships(member)
     found = chosen.weights(share=share)[:, rows]
     groups = chosen.groups[chosen.member.group[rows]]
     return averaged(chosen.repeated(found), groups, average)
