@@ -57,7 +57,7 @@ def draw(
     """
     table, formula = table_of(source.model), source.model.spec.formula
     _check_variable(source, variable)
-    rows, groups = np.ones(len(table), dtype=bool), slice(None)
+    rows, groups = np.ones(len(table), dtype=bool), np.arange(source.model.design.J)
     if member is not None:
         if variable in columns_outside(formula):
             raise DataError(
