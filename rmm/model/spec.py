@@ -501,7 +501,7 @@ def _smooth_parts(smooths: Sequence[Atom], taken: set[str]) -> tuple[MemberPart,
         label = describe(atom.expression)
         plain = re.sub(r"_{2,}", "_", re.sub(r"[^A-Za-z0-9]", "_", label)).strip("_")
         suffix = f"_s_{plain or number}"
-        if suffix in taken:
+        while suffix in taken:
             suffix = f"{suffix}_{number}"
         taken.add(suffix)
         value = WeightFunction(f"functions of {label}", Number(1.0), "none")

@@ -55,6 +55,7 @@ import numpy as np
 
 from rmm.arguments import check_seed, readable
 from rmm.errors import DataError
+from rmm.families import family_name
 from rmm.simulation.category_sets import simulate_categories
 from rmm.simulation.covariates.distributions import DISTRIBUTIONS
 from rmm.simulation.data_sets import Drawn, Recipe, SimulatedData, draw, draw_fixed, prepare
@@ -110,7 +111,7 @@ def simulate(
         ``"lognormal"``, ``"gamma"``, ``"student"``, ``"beta"``,
         ``"probit"``, ``"cloglog"``, ``"ordinal"`` (levels from 1, with the thresholds
         ``tau[1|2]``, ``tau[2|3]``, ... among the parameters), ``"multinomial"`` (with
-        `categories`; not in study files).
+        `categories`; not in study files), or a synonym that `rmm.fit` takes, such as ``"zip"``.
     effects : mapping
         ``{"u_l1": {"distribution": "t", "df": 4}}`` for ``u_l1``, ``u_slope_l1``, ``u_l3``, and
         ``residual`` of family gaussian; normal if not said.
@@ -162,6 +163,8 @@ def simulate(
     }
     truth = {key: value for key, value in truth.items() if value is not None}
     covariates = {} if covariates is None else covariates
+    if isinstance(family, str):
+        family = truth["family"] = family_name(family) or family
     unordered = isinstance(family, str) and family == "multinomial"
     if unordered:  # each category has the predictor of a binomial outcome
         truth["family"] = "binomial"

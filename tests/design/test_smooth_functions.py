@@ -520,3 +520,22 @@ def test_ranks_of_truths_are_uniform(family: str) -> None:
     for name, found_ranks in ranks.items():
         # 11 tests in all: a false alarm in 1% of runs, and the seeds are fixed.
         assert stats.kstest(found_ranks, "uniform").pvalue > 0.01 / 11, name
+
+
+def test_names_that_two_blocks_have_already() -> None:
+    formula = (
+        "y ~ s(x) + mm(id(member, group), RE = TRUE, name = s_x)"
+        " + mm(id(member, group), vars(z), RE = FALSE, name = s_x_1)"
+    )
+    spec = prepare(formula, groups_of_members()).spec
+    suffixes = [part.suffix for part in spec.members]
+    assert len(set(suffixes)) == 3
+    assert len({p.name for p in spec.parameters}) == len(spec.parameters)
+
+
+@pytest.mark.parametrize(
+    ("term", "own"), [("s(x, k=5)", "s(x,k=5)"), ("ns(x, 4)", "ns(x,4)2"), ("I(x^2)", "I( x ^ 2 )")]
+)
+def test_priors_name_functions_with_any_blanks(term: str, own: str) -> None:
+    model = prepare(f"y ~ {term}", groups_of_members(), priors=[f"b_l2[{own}] <- 0.5"])
+    assert [label.replace(" ", "") for label, _ in model.spec.held] == [own.replace(" ", "")]

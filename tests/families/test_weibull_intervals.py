@@ -588,3 +588,29 @@ def test_ranks_of_true_values_are_uniform() -> None:
     p = {name: stats.kstest(found[name], "uniform").pvalue for name in found}
     print(p)
     assert min(p.values()) > 0.001, p
+
+
+@pytest.mark.parametrize("kind", ["float", "Int64"])
+def test_an_open_upper_time_without_a_type_gets_the_spelling(kind: str) -> None:
+    upper = pd.array([3, 4, 2, None, None, 2], dtype="Int64").astype(kind)
+    table = small(lo=[0.5, 1, 1.5, 2, 3, 1], up=upper)
+    message = (
+        r"`up`, the event of `Surv\(lo, up\)`, is missing or infinite in 2 rows.*write "
+        r"Surv\(lo, up, type = .interval2.\).*impute"
+    )
+    for family in ("weibull", "cox"):
+        with pytest.raises(rmm.DataError, match=message):
+            prepare("Surv(lo, up) ~ 1", table, family)
+    status = table.assign(up=[1, 0, np.nan, 1, 0, 1])
+    with pytest.raises(rmm.DataError, match=r"`up` has 1 missing value,.*Impute missing"):
+        prepare("Surv(lo, up) ~ 1", status, "weibull")
+
+
+def test_an_event_in_the_place_of_the_upper_time_is_seen_first() -> None:
+    table = small(lo=[0.5, 1, 1.5, 2, 3, 1], up=[1, 0, 1, 1, 0, 1])
+    with pytest.raises(
+        rmm.DataError, match=r"time and an event .* write Surv\(lo, up\)\. If times"
+    ):
+        prepare(f"{OUTCOME} ~ 1", table, "weibull")
+    with pytest.raises(rmm.DataError, match=r"such as 0\. If times are rounded"):
+        prepare(f"{OUTCOME} ~ 1", table.assign(up=[1, 0, 2, 3, 4, 5]), "weibull")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import rmm
+from rmm.design.prepare import prepare
 from rmm.families import FAMILIES
+from rmm.posterior.prediction.cross_validation import check_comparable
 
 #: Own parameters, and a linear predictor, of every family whose likelihood has a measure.
 VALUES = {
@@ -101,3 +104,48 @@ def test_outcomes_on_different_scales_are_not_compared() -> None:
     logs = _fits("gaussian", outcome="log(y + 1)")["gaussian"]
     with pytest.raises(rmm.DataError, match="different outcomes"):
         rmm.compare({"plain": plain, "logs": logs})
+
+
+def _durations() -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    low = np.round(rng.exponential(2.0, 30), 1)
+    table = pd.DataFrame({"gid": np.repeat(np.arange(30), 2), "pid": np.arange(60) % 15})
+    table["lo"], table["hi"] = np.repeat(low, 2), np.repeat(low + 1, 2)
+    table["later"] = table["hi"] + 1
+    return table.assign(mid=table["lo"] + 0.5, ev=1)
+
+
+@pytest.mark.parametrize("compared", [rmm.compare, rmm.bayes_factor, rmm.average])
+def test_durations_and_intervals_are_not_compared(compared: Any) -> None:
+    """One has densities, the other probabilities of intervals: in either order a message."""
+    outcomes = ["Surv(mid, ev)", 'Surv(lo, hi, type = "interval2")']
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fits = {
+            text: rmm.fit(f"{text} ~ 1", _durations(), "weibull", backend="laplace", seed=1)
+            for text in outcomes
+        }
+    for one, two in (outcomes, outcomes[::-1]):
+        with pytest.raises(rmm.DataError, match="different kinds of outcomes") as raised:
+            compared({"a": fits[one], "b": fits[two]})
+        assert f"'a' has the outcome `{one}`, but 'b' has the outcome `{two}`" in str(raised.value)
+
+
+def test_other_intervals_are_named_as_they_are_written() -> None:
+    table = _durations()
+    models = {
+        upper: prepare(f'Surv(lo, {upper}, type = "interval2") ~ 1', table, "weibull")
+        for upper in ("hi", "later")
+    }
+    with pytest.raises(rmm.DataError, match=r"`Surv\(lo, hi, type.* as `Surv\(lo, later") as found:
+        check_comparable(models)
+    assert "upper_end" not in str(found.value)
+
+
+def test_weights_of_an_average_are_those_of_the_comparison() -> None:
+    """Stacking of the same draws, as many as there are."""
+    fits = _fits("poisson", "negbinomial", "zero_inflated_poisson")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        weights, table = rmm.average(fits).weights, rmm.compare(fits)
+    np.testing.assert_array_equal(weights, table.loc[weights.index, "weight"])

@@ -588,3 +588,88 @@ def test_kinds_of_members(governments: pd.DataFrame) -> None:
     np.testing.assert_allclose(flat(change.sel(composition="change")), expected, atol=1e-12)
     ranks = fit.estimand("rank", block=2)
     assert sorted(ranks.index) == list(range(9))
+
+
+@pytest.fixture(scope="module")
+def mixed() -> pd.DataFrame:
+    """Rows with a party and a minister each; both columns have whole numbers."""
+    rng = np.random.default_rng(3)
+    gid = np.repeat(np.arange(30), 2)
+    pid, mid = (np.concatenate([rng.choice(8, 2, replace=False) for _ in range(30)]) for _ in "ab")
+    table = pd.DataFrame({"gid": gid, "pid": pid, "mid": mid + 50, "y": rng.normal(size=30)[gid]})
+    return table.assign(x=rng.normal(size=60), age=rng.normal(size=60))
+
+
+def test_a_member_of_one_kind_joins_alone(mixed: pd.DataFrame) -> None:
+    """The new row has no minister, though every row of the fit has one."""
+    fit = faked(
+        "y ~ 1 + mm(id(pid, gid), vars(x), RE = TRUE) + mm(id(mid, gid), vars(age), RE = TRUE)",
+        mixed,
+    )
+    rows = mixed[mixed["gid"] == 4]
+    other = next(p for p in range(8) if p not in set(rows["pid"]))
+    new = pd.concat([rows, rows.iloc[[0]].assign(pid=other, x=0.5, mid=None, age=None)])
+    expected = flat(fit.predict(new, draws=True) - fit.predict(rows, draws=True))[0]
+    joins = {"pid": [other], "x": [0.5]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = fit.estimand("contrast", group=4, joins=joins, draws=True)
+    np.testing.assert_allclose(flat(found.sel(composition="change")), expected, atol=1e-12)
+    with pytest.raises(rmm.DataError, match="no column `x`"):
+        fit.estimand("contrast", group=4, joins={"pid": [other]})
+
+
+@pytest.fixture(scope="module")
+def cabinets() -> pd.DataFrame:
+    """Governments of one head and two partners; party 0 is never a head, party 7 only a head."""
+    rng = np.random.default_rng(6)
+    rows = []
+    for g in range(40):
+        head = 7 if g % 5 == 0 else int(rng.integers(1, 7))
+        partners = rng.choice([p for p in range(7) if p != head], 2, replace=False)
+        y = rng.normal()
+        rows.append({"gid": g, "y": y, "head": f"p{head}"})
+        rows += [{"gid": g, "y": y, "partner": f"p{p}", "x": rng.normal()} for p in partners]
+    table = pd.DataFrame(rows)
+    return table.assign(size=table["partner"].str[1:].astype(float) ** 2)
+
+
+HEAD = "mm(id(head, gid), RE = TRUE, cor = party, name = head)"
+PARTNER = "mm(id(partner, gid), vars({x}), RE = TRUE, cor = party, name = partner)"
+
+
+def test_members_of_other_roles(cabinets: pd.DataFrame) -> None:
+    fit = faked(f"y ~ 1 + {HEAD} + {PARTNER.format(x='x')}", cabinets)
+    for name, options in {
+        "member_weight": {},
+        "rank": {"of": "contribution"},
+        "marginal_effect": {"variable": "x"},
+    }.items():
+        with pytest.raises(
+            rmm.DataError,
+            match=r"'p7' is in no row of column `partner` \(block=2\), only of column `head` "
+            r"\(block=1\)",
+        ):
+            fit.estimand(name, member="p7", block=2, **options)
+    assert fit.estimand("member_weight", member="p7", block=1)["mean"].item() == 1
+    ranks = fit.estimand("rank", of="contribution", block=2)
+    assert list(ranks.index) == [f"p{i}" for i in range(7)]
+    assert ranks["mean"].sum() == pytest.approx(7 * 8 / 2)
+    one = fit.estimand("rank", of="contribution", block=1, member="p7")
+    everyone = fit.estimand("rank", of="contribution", block=1)
+    assert one["mean"].item() == everyone.loc["p7", "mean"]
+
+
+def test_a_member_of_another_role_swaps_in(cabinets: pd.DataFrame) -> None:
+    """Only its id changes, as in the two tables."""
+    fit = faked(f"y ~ 1 + {HEAD} + {PARTNER.format(x='x')}", cabinets)
+    rows = cabinets[cabinets["gid"] == 1]
+    assert "p7" not in set(rows["head"])
+    partner = rows["partner"].dropna().iloc[0]
+    after = rows.replace({"partner": {partner: "p7"}})
+    swapped = fit.estimand("contrast", group=1, swap=(partner, "p7"), block=2)
+    tables = fit.estimand("contrast", before=rows, after=after)
+    pd.testing.assert_frame_equal(swapped, tables)
+    sized = faked(f"y ~ 1 + {HEAD} + {PARTNER.format(x='size')}", cabinets)
+    with pytest.raises(rmm.DataError, match=r"no row of column `partner`.* of `size` is"):
+        sized.estimand("contrast", group=1, swap=(partner, "p7"), block=2)

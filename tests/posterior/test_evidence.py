@@ -19,7 +19,7 @@ from rmm.backends.base import Run, Settings
 from rmm.design.prepare import prepare
 from rmm.errors import DataError, PriorError, SpecificationWarning
 from rmm.posterior.evidence.bridge import bridge
-from rmm.posterior.evidence.evidence import Evidence
+from rmm.posterior.evidence.evidence import Evidence, scaled_priors
 from rmm.posterior.fit import Fit
 
 Array = np.ndarray[Any, Any]
@@ -430,3 +430,13 @@ def test_few_draws_make_no_bridge() -> None:
         warnings.simplefilter("ignore")
         with pytest.raises(rmm.BackendError, match="has 20 draws"):
             fit.log_evidence()
+
+
+def test_probabilities_have_no_prior_that_the_data_scale() -> None:
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame(
+        {"y": rng.poisson(3, 60) * rng.binomial(1, 0.7, 60), "x": rng.normal(size=60)}
+    )
+    for family in ("zero_inflated_poisson", "hurdle_poisson"):
+        assert scaled_priors(prepare("y ~ x", table, family)) == ["b_l2"]
+    assert "shape" in scaled_priors(prepare("y ~ x", table, "zero_inflated_negbinomial"))

@@ -114,7 +114,7 @@ def test_only_numbers_that_differ_are_no_misspelling(fit: rmm.Fit) -> None:
 def test_new_ids_that_are_expected_are_not_warned_of(fit: rmm.Fit) -> None:
     table = changed(party=["SPDD", "FDP"], minister=[70, 71], country="Peru")
     assert heard(fit, table, new=True) == []
-    assert heard(fit, table, new=["SPDD", 70, 71, "Peru", "absent"]) == []
+    assert heard(fit, table, new=["SPDD", 70, 71, "Peru"]) == []
     assert heard(fit, table, new=np.array(["SPDD", "Peru"])) == heard(fit, table, new="SPDD")[:1]
     assert ": 71." in heard(fit, table, new=["SPDD", "Peru", 70])[0]
     assert heard(fit, changed(minister=[70, 3]), new=70) == []
@@ -134,6 +134,48 @@ def test_an_id_of_the_fit_is_not_new(fit: rmm.Fit) -> None:
         rmm.DataError, match=r"`new` has 'FDP', which was in the data of the fit\. List only ids"
     ):
         fit.predict(changed(party=["SPDD", "FDP"]), new=["SPDD", "FDP"])
+
+
+def test_an_id_that_is_nowhere_is_not_new(fit: rmm.Fit) -> None:
+    table = changed(party=["SPDD", "FDP"])
+    with pytest.raises(rmm.DataError, match=r"'SPD_D', which is not in the new table.*'SPDD'\?"):
+        fit.predict(table, new=["SPDD", "SPD_D"])
+    with pytest.raises(rmm.DataError, match="New ids of the table: none"):
+        fit.predict(changed(), new="Peru")
+
+
+def test_flags_of_numpy_are_flags(fit: rmm.Fit) -> None:
+    table = changed(party=["SPDD", "FDP"])
+    assert heard(fit, table, new=np.True_) == []
+    assert heard(fit, table, new=np.False_) == heard(fit, table, new=False) != []
+    assert heard(fit, table, new=np.array("SPDD")) == []
+
+
+@pytest.mark.parametrize(
+    "new", [{"SPDD": 1}, pd.DataFrame({"party": ["SPDD"]}), [["SPDD"]], [("SPDD", 70)], [{"a": 1}]]
+)
+def test_what_is_neither_a_flag_nor_ids_is_refused(fit: rmm.Fit, new: Any) -> None:
+    for effects in ("all", "none"):
+        with pytest.raises(rmm.DataError, match="`new` must be True, False, an id, or a list"):
+            fit.predict(changed(party=["SPDD", "FDP"]), new=new, effects=effects)
+
+
+def test_numbers_of_smooth_functions_are_no_ids() -> None:
+    table = coalitions()
+    table["minister"] += 100
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        curve = rmm.fit(
+            "y ~ 1 + s(z, k = 5) + mm(id(minister, gov), RE = TRUE)",
+            table.assign(z=np.sin(table["gov"])),
+            backend="fake",
+            draws=20,
+            seed=1,
+            progress=False,
+        )
+    new = changed(minister=[1, 102]).assign(z=0.1)
+    assert heard(curve, new, new=[1]) == heard(curve, new, new=1) == []
+    assert "1 member that was" in heard(curve, new)[0]
 
 
 def test_where_effects_do_not_count_ids_do_not(fit: rmm.Fit) -> None:

@@ -423,3 +423,18 @@ def test_names_agree_with_the_package() -> None:
     truth = prepare(content, Path()).truth
     structural = [p.name for p in truth.spec.parameters if p.structural]
     assert list(dict.fromkeys(n.split("[")[0] for n in truth.parameters)) == structural
+
+
+def test_families_have_the_names_that_a_fit_takes() -> None:
+    made = [
+        simulate(
+            "y ~ 1",
+            {"b_l2[Intercept]": 1, "zi": 0.3},
+            family=family,
+            membership={"kind": "synthetic", "groups": 30, "size": 1, "overlap": 0},
+            seed=2,
+        ).data
+        for family in ("zero_inflated_poisson", "zip", "ZIP")
+    ]
+    for other in made[1:]:
+        pd.testing.assert_frame_equal(other, made[0])

@@ -153,7 +153,7 @@ def _element(statement: PriorStatement, labels: tuple[str, ...], table: bool) ->
     if element is None:
         return None
     if element not in labels:  # a label may begin or end with a blank
-        element = element.strip()
+        element = _without_blanks(element.strip(), labels)
     place = int(element) if re.fullmatch("[0-9]{1,9}", element) else 0
     numbered = labels[place - 1] if 1 <= place <= len(labels) else None
     by_place = "." in statement.text.split("[")[0]
@@ -168,6 +168,13 @@ def _element(statement: PriorStatement, labels: tuple[str, ...], table: bool) ->
         f"`{statement.text}`: `{statement.target}` has no element `{element}`. "
         f"Its elements are: {allowed}.{'' if table else _WITHOUT_TABLE}"
     )
+
+
+def _without_blanks(element: str, labels: tuple[str, ...]) -> str:
+    """The label of a function, such as `s(x, k = 5)`, that differs from the text only in blanks."""
+    bare = re.sub(r"\s", "", element)
+    alike = [label for label in labels if "(" in label and re.sub(r"\s", "", label) == bare]
+    return alike[0] if len(alike) == 1 and element not in labels else element
 
 
 _WITHOUT_TABLE = (

@@ -20,7 +20,7 @@ from rmm.errors import DataError, FormulaError, SpecificationWarning, counted, f
 from rmm.formula.parse_formula import check_columns, columns_of
 from rmm.formula.terms import Formula, MemberBlock, NestingBlock
 from rmm.formula.weights.weight_function import leaf_columns
-from rmm.tables.read import Array
+from rmm.tables.read import Array, numeric
 from rmm.tables.table import Table, TableColumn, check_complete
 
 
@@ -180,6 +180,7 @@ def check_rows(formula: Formula, table: Table, used: tuple[str, ...]) -> None:
     """
     if all(name in used for name in formula.outcome.open_columns):
         _check_interval_given(formula, table)
+    _check_no_interval(formula, table, used)
     used = tuple(name for name in used if name not in formula.outcome.open_columns)
     if not formula.kinds:
         _check_members_given(formula, table)
@@ -214,6 +215,32 @@ def _check_interval_given(formula: Formula, table: Table) -> None:
             f"Both times of `{formula.outcome.label}` are missing in {counted(count, 'row')}"
             f"{first_row(count, row)}. One missing time means that the interval is open; without "
             "both nothing is known of the event. Leave out the groups that have such rows; "
+            'rmm.fit(..., missing="drop") does so.'
+        )
+
+
+def _check_no_interval(formula: Formula, table: Table, used: tuple[str, ...]) -> None:
+    """An event that is missing, and otherwise not 0 or 1, may be an upper time that is open."""
+    outcome = formula.outcome
+    if outcome.kind != "surv" or len(outcome.parts) != 2:
+        return
+    time, event = (part.label for part in outcome.parts)
+    if event not in used or event not in table.names:
+        return
+    column = table[event].series
+    values = numeric(column)
+    if values is None or np.isin(values[np.isfinite(values)], (0, 1)).all():
+        return
+    missing = ~np.isfinite(values)
+    if missing.any():
+        count, row = int(missing.sum()), int(table.index[int(np.argmax(missing))]) + 1
+        raise DataError(
+            f"Column `{event}`, the event of `{outcome.label}`, is missing or infinite in "
+            f"{counted(count, 'row')}{first_row(count, row)}, and otherwise not always 0 or 1. If "
+            f"`{time}` and `{event}` are the two times between which the event lies, write "
+            f'Surv({time}, {event}, type = "interval2") (family weibull): a missing time means '
+            f"that the interval is open. If `{event}` says whether there was an event, impute its "
+            "missing values, or leave out the groups that have them; "
             'rmm.fit(..., missing="drop") does so.'
         )
 

@@ -51,6 +51,8 @@ def read_intervals(label: str, parts: tuple[Array, ...], strata: Array | None) -
     """
     lower, upper = (np.asarray(part, dtype=float) for part in parts)
     low, high = label.removeprefix("Surv(").split(", ")[:2]
+    event = f"If they are a time and an event (1 or 0), write Surv({low}, {high})."
+    rounded = "If times are rounded down, add half a unit to both columns."
     _refuse(
         lower < 0,
         lower,
@@ -69,7 +71,7 @@ def read_intervals(label: str, parts: tuple[Array, ...], strata: Array | None) -
         ~(upper > 0),
         upper,
         f"The upper times of `{label}` must be positive",
-        "If times are rounded down, add half a unit to both columns.",
+        f"{event} {rounded}" if np.isin(upper, (0, 1)).all() else rounded,
     )
     wrong = np.flatnonzero(lower > upper)
     if len(wrong):
@@ -77,8 +79,7 @@ def read_intervals(label: str, parts: tuple[Array, ...], strata: Array | None) -
         raise DataError(
             f"The lower time of `{label}` is above the upper time in "
             f"{counted(len(wrong), 'group')}: for example, the lower time is {lower[first]:g} and "
-            f"the upper {upper[first]:g}. Check the order of the columns. If they are a time and "
-            f"an event (1 or 0), write Surv({low}, {high})."
+            f"the upper {upper[first]:g}. Check the order of the columns. {event}"
         )
     unknown = int(((lower == 0) & np.isinf(upper)).sum())
     if unknown:

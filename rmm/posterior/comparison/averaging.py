@@ -25,7 +25,6 @@ from rmm.posterior.fit import Fit
 from rmm.posterior.prediction.predict import probability_table, table
 
 WAYS = ("stacking", "evidence")
-_ENOUGH = 1000  # draws of laplace for leave-one-out densities
 _LEAST = 1e-6  # weight of a model that is left out: no draw would be its own
 
 
@@ -184,7 +183,7 @@ def average(
     fits : mapping of str to Fit
         Two or more, of the same outcomes of the same groups.
     by : {"stacking", "evidence"}
-        How the weights are found.
+        How the weights are found: by `rmm.compare`, of all draws, or by `rmm.bayes_factor`.
     weights : mapping of str to float, optional
         Your own weights instead, in any proportion.
 
@@ -216,21 +215,9 @@ def average(
     elif by == "evidence":
         found = bayes_factor(fits).table["probability"]
     else:
-        found = compare(_without_copies(fits))["weight"]
+        found = compare(fits)["weight"]
     found = found.reindex(list(fits)).astype(float)
     return AverageFit(dict(fits), found / found.sum(), by)
-
-
-def _without_copies(fits: Any) -> Any:
-    """Fits of laplace with fewer draws: more are only copies of its few hundred effective ones."""
-    if not isinstance(fits, Mapping) or not all(isinstance(fit, Fit) for fit in fits.values()):
-        return fits  # `compare` says what is wrong
-    return {
-        name: _with_some_draws(fit, _ENOUGH)
-        if fit.backend == "laplace" and fit.settings.chains * fit.settings.draws > _ENOUGH
-        else fit
-        for name, fit in fits.items()
-    }
 
 
 def _given(fits: Any, weights: Mapping[str, float]) -> pd.Series:

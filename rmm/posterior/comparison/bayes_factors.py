@@ -70,7 +70,8 @@ def bayes_factor(
     Parameters
     ----------
     fits : mapping of str to Fit
-        Two or more, of the same family and the same outcomes of the same groups.
+        Two or more, of the same outcomes of the same groups. Their families may differ where both
+        have densities of a number, or both have probabilities of a count.
     probabilities : mapping of str to float, optional
         Prior probabilities of the models, in any proportion; default: all the same.
     seed : int, optional

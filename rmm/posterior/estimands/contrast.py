@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 
 from rmm.arguments import shortened
 from rmm.errors import BackendError, DataError, quoted, unknown_name
-from rmm.formula.parse_formula import id_columns
+from rmm.formula.parse_formula import columns_of, id_columns
 from rmm.formula.weights.weight_function import leaf_columns
 from rmm.posterior.estimands.changed_groups import Expected, table_of
 from rmm.posterior.estimands.quantity import Block, Quantity, Source, found_code
@@ -50,7 +51,7 @@ def draw(
         what is constant within members goes with them. B need not be in the group.
     joins : table, optional
         Rows of members that join: member ids and the members' columns; columns of the group are
-        filled in.
+        filled in. With several kinds of members they are of the kind of `block`.
     before, after : tables, optional
         Instead of `group`: rows of one group, or of several, over which the outcome is averaged.
     scale, time, level
@@ -120,14 +121,26 @@ def _swapped(chosen: Block, rows: pd.DataFrame, swap: Any) -> pd.DataFrame:
     one = _member_of(chosen, rows, swap[0])
     two = chosen.labels[chosen.code(swap[1])]
     own = [name, *_columns_of_members(chosen, table)]
-    # The rows of the fit know what belongs to each of them.
-    known = {m: table[table[name] == m].iloc[0] for m in (one, two)}
+    known = {m: _own_values(table, own, m) for m in (one, two)}
     out = rows.copy()
     for place, other in ((one, two), (two, one)):
         for row in rows.index[rows[name] == place]:
             for column in own:
                 out.loc[row, column] = known[other][column]
     return out
+
+
+def _own_values(table: pd.DataFrame, own: list[str], member: Any) -> pd.Series:
+    """The id of a member and what belongs to it, which the rows of the fit know."""
+    rows = table.loc[table[own[0]] == member, own]
+    if len(rows):
+        return rows.iloc[0]
+    if len(own) == 1:  # a member who has had other roles only (`cor =`)
+        return pd.Series({own[0]: member})
+    raise DataError(
+        f"Member {quoted(member)} is in no row of column `{own[0]}`, so its value of `{own[1]}` is "
+        "not known. Give the two tables `before` and `after` instead of `swap`."
+    )
 
 
 def _columns_of_members(chosen: Block, table: pd.DataFrame) -> list[str]:
@@ -138,7 +151,7 @@ def _columns_of_members(chosen: Block, table: pd.DataFrame) -> list[str]:
     return [
         c
         for c in table.columns
-        if c not in ids and by_member[c].nunique().max() <= 1 and by_group[c].nunique().max() > 1
+        if c not in ids and by_member[c].nunique().max() == 1 and by_group[c].nunique().max() > 1
     ]
 
 
@@ -156,8 +169,9 @@ def _joined(chosen: Block, rows: pd.DataFrame, joins: Any) -> pd.DataFrame:
             raise DataError(f"Member {quoted(member)} of `joins` is in the group already.")
     first = rows.iloc[0] if len(rows) else None
     by_group = table_of(model).groupby(chosen.part.block.group)
+    others = _columns_of_other_kinds(chosen)
     for column in rows.columns:
-        if column in new:
+        if column in new or column in others:  # those are missing in the new rows
             continue
         if first is not None and (column in outcome or by_group[column].nunique().max() <= 1):
             new[column] = first[column]
@@ -166,7 +180,17 @@ def _joined(chosen: Block, rows: pd.DataFrame, joins: Any) -> pd.DataFrame:
                 f"`joins` has no column `{column}`, which differs between the members of a group."
             )
     new[chosen.part.block.group] = rows[chosen.part.block.group].iloc[0]
-    return pd.concat([rows, new[list(rows.columns)]], ignore_index=True)
+    return pd.concat([rows, new[[c for c in rows if c in new]]], ignore_index=True)
+
+
+def _columns_of_other_kinds(chosen: Block) -> set[str]:
+    """Columns that only `mm()` blocks of other kinds of members use."""
+    formula = chosen.source.model.spec.formula
+    if not formula.kinds:
+        return set()
+    own = formula.kinds[chosen.index]
+    same = [b for b, kind in zip(formula.members, formula.kinds, strict=True) if kind == own]
+    return {*columns_of(formula)} - {*columns_of(replace(formula, members=tuple(same)))}
 
 
 def _member_of(chosen: Block, rows: pd.DataFrame, label: Any) -> Any:

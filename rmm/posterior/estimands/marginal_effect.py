@@ -57,7 +57,7 @@ def draw(
     """
     table, formula = table_of(source.model), source.model.spec.formula
     _check_variable(source, variable)
-    rows, groups = np.ones(len(table), dtype=bool), slice(None)
+    rows, groups = np.ones(len(table), dtype=bool), np.arange(source.model.design.J)
     if member is not None:
         if variable in columns_outside(formula):
             raise DataError(
@@ -68,7 +68,7 @@ def draw(
         code = chosen.code(member)
         # The id as the table has it, which may be a number where a label is text.
         rows = (table[chosen.part.block.member] == chosen.labels[code]).to_numpy()
-        groups = chosen.member.group[chosen.member.member == code]
+        groups = chosen.member.group[chosen.memberships(member)]
     expected = Expected.of(source, scale, time, level)
     if member is None and values is None and expected.linear:
         slope = _own_slope(source, variable)

@@ -22,7 +22,7 @@ def draw(source: Source, *, of: str = "effect", member: Any = None, block: int =
     source : Source
     of : {"effect", "contribution"}
         The random effect u; or the mean over a member's groups of w (x'b + u), with random slopes
-        and `fix()` terms.
+        and `fix()` terms. Members without this role (`cor =`) have no contribution and no rank.
     member : object, optional
         Id of one member; default: all.
     block : int
@@ -31,17 +31,28 @@ def draw(source: Source, *, of: str = "effect", member: Any = None, block: int =
     ------
     BackendError
         If the block has no such effects.
+    DataError
+        If the member has no contribution, because it is in no group of the block.
     """
     chosen = source.block(block)
     if of not in OF:
         raise BackendError(unknown_name(of, "a value of `of`", OF))
-    values = _effects(chosen) if of == "effect" else _contributions(chosen)
+    labels = chosen.labels
+    if of == "effect":
+        values = _effects(chosen)
+    else:
+        # Members who have other roles only (`cor =`) contribute nothing that could be ranked.
+        present = np.unique(chosen.member.member)
+        values, labels = _contributions(chosen, present), labels[present]
     order = np.argsort(-values, axis=1, kind="stable")
     ranks = np.empty(values.shape)
     np.put_along_axis(ranks, order, np.arange(1.0, values.shape[1] + 1)[None, :], axis=1)
     if member is None:
-        return Quantity(ranks, chosen.labels, "member")
-    return Quantity(ranks[:, [chosen.code(member)]])
+        return Quantity(ranks, labels, "member")
+    code = chosen.code(member)
+    if of == "contribution":
+        code = int(np.searchsorted(present, chosen.member.member[chosen.memberships(member)[0]]))
+    return Quantity(ranks[:, [code]])
 
 
 def _effects(chosen: Block) -> Array:
@@ -60,8 +71,8 @@ def _effects(chosen: Block) -> Array:
     return chosen.source.need(part.u, "the rank of members")
 
 
-def _contributions(chosen: Block) -> Array:
-    """(S, members) means over memberships of w (x'b + u)."""
+def _contributions(chosen: Block, present: Array) -> Array:
+    """(S, members) means over memberships of w (x'b + u) of the members who have any."""
     part, member, source = chosen.part, chosen.member, chosen.source
     encoded = source.model.recipe.codings.columns(source.model.grouped).members[chosen.index]
     columns = take_out_held(encoded.terms, part.held)
@@ -79,9 +90,7 @@ def _contributions(chosen: Block) -> Array:
     if not (part.block.terms or part.effects or part.offset):
         raise BackendError("The members contribute nothing: mm() has no covariates or effects.")
     added = chosen.repeated(chosen.weights() * each)
-    out = np.zeros((len(added), member.n_members))
     order = np.argsort(member.member, kind="stable")
-    present, first = np.unique(member.member[order], return_index=True)
-    out[:, present] = np.add.reduceat(added[:, order], first, axis=1)
-    # A member who has other roles only (`cor =`) contributes 0.
-    return np.asarray(out / np.maximum(np.bincount(member.member, minlength=member.n_members), 1))
+    first = np.searchsorted(member.member[order], present)
+    sums = np.add.reduceat(added[:, order], first, axis=1)
+    return np.asarray(sums / np.bincount(member.member)[present])

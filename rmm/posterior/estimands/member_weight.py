@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from rmm.posterior.estimands.quantity import Quantity, Source, averaged
 
 
@@ -24,9 +22,14 @@ def draw(
         Over its groups; otherwise one value per group.
     share : bool
         Whether to divide by the sum of the group's weights.
+
+    Raises
+    ------
+    DataError
+        If the member is in no group of the block.
     """
     chosen = source.block(block)
-    rows = np.flatnonzero(chosen.member.member == chosen.code(member))
+    rows = chosen.memberships(member)
     found = chosen.weights(share=share)[:, rows]
     groups = chosen.groups[chosen.member.group[rows]]
     return averaged(chosen.repeated(found), groups, average)

@@ -195,6 +195,30 @@ class Block:
         """
         return found_code(self.labels, label, f"a member of column `{self.part.block.member}`")
 
+    def memberships(self, label: object) -> Array:
+        """Numbers of the memberships of a member.
+
+        Raises
+        ------
+        DataError
+            If it has none in this block, or is not a member of the data of the fit.
+        """
+        code = self.code(label)
+        found = np.flatnonzero(self.member.member == code)
+        if len(found):
+            return found
+        blocks = [Block(self.source, i) for i in range(len(self.source.model.spec.blocks))]
+        places = [
+            f"`{other.part.block.member}` (block={other.index + 1})"
+            for other in blocks
+            if other.part.block.roles == self.part.block.roles and code in other.member.member
+        ]
+        raise DataError(
+            f"Member {quoted(label)} is in no row of column `{self.part.block.member}` "
+            f"(block={self.index + 1}), only of column {' and '.join(places)}. Give the block of a "
+            "role that the member has."
+        )
+
     def repeated(self, values: Array) -> Array:
         """(S, K) values of all draws, where known weights gave (1, K)."""
         count = len(next(iter(self.source.draws.values())))

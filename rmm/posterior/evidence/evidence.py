@@ -186,10 +186,14 @@ def warn_of_scaled_priors(model: Model) -> None:
 
 
 def scaled_priors(model: Model) -> list[str]:
-    """Sampled structural parameters that have the default prior of a set, not the user's own."""
+    """Sampled structural parameters that have the default prior of a set, not the user's own.
+
+    Probabilities are left out: their default, such as beta(1, 1), does not depend on the data.
+    """
     own = {statement.target for statement in model.choice.statements}
     public = {"alpha": "b_l2", "beta_l2": "b_l2", CUT: "tau"}
     unscaled = {found.pcor for found in model.spec.correlated}
+    unscaled |= {p.name for p in model.spec.sampled if p.support == "probability"}
     sampled = [p.name for p in model.spec.sampled if p.structural and p.name not in unscaled]
     names = (public.get(name, name) for name in sampled)
     return [name for name in dict.fromkeys(names) if name not in own]

@@ -336,6 +336,26 @@ def check_measures(one: tuple[str, Family], two: tuple[str, Family]) -> None:
     )
 
 
+def _label(model: Model) -> str:
+    return model.spec.formula.outcome.label
+
+
+def _check_kinds(one: tuple[str, Model], two: tuple[str, Model]) -> None:
+    """Raise `DataError` if outcomes of one measure are of two kinds.
+
+    Durations have densities, intervals of time probabilities; a duration after an entry has a
+    density given the entry; and counts of several trials have other probabilities than one trial.
+    """
+    (name, model), (other_name, other) = one, two
+    if model.spec.family.observed == other.spec.family.observed:
+        return
+    raise DataError(
+        f"{name!r} has the outcome `{_label(model)}`, but {other_name!r} has the outcome "
+        f"`{_label(other)}`. These are different kinds of outcomes, so the likelihoods of the two "
+        "models cannot be compared. Fit both with the same outcome."
+    )
+
+
 def check_comparable(models: Mapping[str, Model]) -> None:
     """Raise `DataError` unless likelihoods are comparable, and of the same outcomes and units.
 
@@ -350,6 +370,7 @@ def check_comparable(models: Mapping[str, Model]) -> None:
     for name in names[1:]:
         other = models[name]
         check_measures((names[0], first.spec.family), (name, other.spec.family))
+        _check_kinds((names[0], first), (name, other))
         ours, theirs = list(unit_labels(first)), list(unit_labels(other))
         if ours != theirs:
             odd = next(iter(set(map(str, ours)) ^ set(map(str, theirs))), None)
@@ -362,6 +383,7 @@ def check_comparable(models: Mapping[str, Model]) -> None:
             one, two = first.design.outcome[key], other.design.outcome[key]
             if not np.array_equal(np.asarray(one), np.asarray(two)):
                 raise DataError(
-                    f"{names[0]!r} and {name!r} have different outcomes ({first.spec.family.name} "
-                    f"`{key}`), so their elpd cannot be compared."
+                    f"{names[0]!r} and {name!r} have different outcomes: `{_label(first)}` does "
+                    f"not have the same values in both tables as `{_label(other)}`. Their elpd "
+                    "cannot be compared. Fit both to the same outcome of the same table."
                 )

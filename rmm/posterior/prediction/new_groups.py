@@ -33,11 +33,14 @@ class NewGroups:
         Members and nesting units of the fit keep their codes; new ones come after them.
     new_members, new_units : tuple of arrays
         Labels of the new members of each `mm()` block and the new units of each `hm()` block.
+    table : pandas.DataFrame
+        As it was read, with columns that the formula does not use.
     """
 
     layout: Layout
     new_members: tuple[Array, ...]
     new_units: tuple[Array, ...]
+    table: pd.DataFrame
 
 
 def lay_out(model: Model, newdata: Any) -> NewGroups:
@@ -66,7 +69,7 @@ def lay_out(model: Model, newdata: Any) -> NewGroups:
     strata = None if new.strata is None else new.strata.labels[new.strata.code]
     outcome = model.spec.family.outcome_of_new(model.design.outcome, parts, strata, rows.design.J)
     layout = Layout(replace(rows.design, outcome=outcome), rows.grouped)
-    return NewGroups(layout, rows.new_members, rows.new_units)
+    return NewGroups(layout, rows.new_members, rows.new_units, frame)
 
 
 def _read(model: Model, newdata: Any) -> pd.DataFrame:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from rmm.design.prepare import Model
-from rmm.errors import DataError, SpecificationWarning, close_names, counted, quoted
+from rmm.errors import (
+    DataError,
+    SpecificationWarning,
+    close_names,
+    counted,
+    quoted,
+    unknown_name,
+)
 from rmm.posterior.prediction.new_groups import NewGroups
 from rmm.tables.read import Array
 
@@ -19,6 +29,7 @@ _PACKAGE = str(Path(__file__).parents[2])
 _SHOWN = 5
 #: Pairs of a new and a known id that are compared letter by letter: a second or less.
 _MOST_COMPARED = 20_000
+_RULE = "`new` must be True, False, an id, or a list of ids"
 _DRAWN = {
     "all": "is drawn from the distribution of these effects",
     "known": "is 0, its expected value",
@@ -68,19 +79,19 @@ def check_new_units(model: Model, new: NewGroups, effects: str, expected: Any) -
     Raises
     ------
     DataError
-        If an id that is expected to be new was in the data of the fit.
+        If an id that is expected to be new was in the data of the fit, or is not in the new table;
+        if `expected` is neither a flag nor ids.
 
     Warns
     -----
     SpecificationWarning
         If the table has further new ids; with ids of the fit that are spelt alike.
     """
-    if expected is True or effects == "none":
-        return
     named = _ids(expected)
-    kinds = list(_kinds(model, new))
-    _refuse_known(named, model, new)
-    for kind in kinds:
+    if named is None or effects == "none":
+        return
+    _refuse_others(named, model, new)
+    for kind in _kinds(model, new):
         unexpected = [label for label in kind.fresh if label not in named]
         if unexpected:
             warnings.warn(
@@ -90,34 +101,58 @@ def check_new_units(model: Model, new: NewGroups, effects: str, expected: Any) -
             )
 
 
-def _ids(expected: Any) -> set[Any]:
-    """The ids of an argument: none, one, or several."""
-    if expected is False or expected is None:
-        return set()
-    single = isinstance(expected, str) or not hasattr(expected, "__iter__")
-    return {expected} if single else set(expected)
+def _ids(expected: Any) -> set[Any] | None:
+    """The ids of an argument: none, one, or several; None for all."""
+    if expected is None or isinstance(expected, bool | np.bool_):
+        return None if expected else set()
+    if isinstance(expected, str) or not hasattr(expected, "__iter__"):
+        found = [expected]
+    elif isinstance(expected, Mapping) or hasattr(expected, "columns"):
+        raise DataError(f"{_RULE}, not of type {type(expected).__name__}.")
+    else:
+        found = list(np.atleast_1d(expected) if isinstance(expected, np.ndarray) else expected)
+    for label in found:
+        single = isinstance(label, str) or not hasattr(label, "__iter__")
+        if not single or not isinstance(label, Hashable):
+            raise DataError(f"{_RULE}, but one entry is of type {type(label).__name__}.")
+    return set(found)
 
 
 def _kinds(model: Model, new: NewGroups) -> Iterator[_Kind]:
     recipe, spec = model.recipe, model.spec
     for part, codes, fresh in zip(spec.members, recipe.members, new.new_members, strict=True):
-        if (part.random or part.slopes) and not part.related:
+        if (part.random or part.slopes) and not (part.related or part.smooth):
             yield _Kind("member", part.block.member, codes.labels, fresh)
     for nest, codes, fresh in zip(spec.nestings, recipe.nestings, new.new_units, strict=True):
         if nest.random:
             yield _Kind("nesting unit", nest.block.unit, codes.labels, fresh)
 
 
-def _refuse_known(named: set[Any], model: Model, new: NewGroups) -> None:
-    """Ids that the call expects to be new, and that the fit has."""
+def _refuse_others(named: set[Any], model: Model, new: NewGroups) -> None:
+    """Ids that the call expects to be new, and that the fit has or the new table has not."""
     fresh = {label for labels in (*new.new_members, *new.new_units) for label in labels}
     recipe = model.recipe
-    for label in named - fresh:
-        if any(label in codes.places for codes in (*recipe.members, *recipe.nestings)):
+    members = zip(model.spec.members, recipe.members, strict=True)
+    # The members of a smooth term are its functions, whose numbers are no ids.
+    units = [*(codes for part, codes in members if not part.smooth), *recipe.nestings]
+    for label in sorted(named - fresh, key=str):
+        if any(label in codes.places for codes in units):
             raise DataError(
                 f"`new` has {quoted(label)}, which was in the data of the fit. List only ids that "
                 "are new, or set new=True: then all ids are new that the fit does not have."
             )
+        # Of averages, not every model has all kinds of units: an id may be in another column.
+        if not _is_somewhere(new.table, label):
+            raise DataError(
+                f"`new` has {quoted(label)}, which is not in the new table. "
+                + unknown_name(label, "a new id", fresh, label="New ids of the table")
+            )
+
+
+def _is_somewhere(table: pd.DataFrame, label: Any) -> bool:
+    """Whether a column has the value, as text or as a number."""
+    text = str(label)
+    return any((table[name].drop_duplicates().astype(str) == text).any() for name in table)
 
 
 def _text(kind: _Kind, fresh: list[Any], effects: str) -> str:
