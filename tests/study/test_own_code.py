@@ -694,6 +694,36 @@ def test_a_python_with_a_relative_path_starts(
     assert fitted(study, tmp_path, "good", 1, 1)["status"].item() == "ok"
 
 
+def test_code_of_users_inherits_no_safe_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Python that it starts may need modules of its folder; those of the run are safe from it.
+
+    For R scripts, a stand-in of Rscript that starts such a Python.
+    """
+    study = load(
+        tmp_path,
+        {"name": "mine", "kind": "rscript", "script": "mine.R"},
+    )
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "sibling.py").write_text("SLOPE = 0.25\n")
+    script = tmp_path / "bin" / "Rscript"
+    script.write_text(
+        f"""#!/bin/sh
+test -z "$PYTHONSAFEPATH" || exit 3
+{sys.executable} -c 'import sibling; print("parameter,estimate,se")
+print("slope,%s,1" % sibling.SLOPE)' > "$4"
+"""
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    with logged(tmp_path / "log.txt"):
+        assert os.environ["PYTHONSAFEPATH"] == "1"
+        rows = fitted(study, tmp_path, "mine", 1, 1)
+    assert (rows["status"] == "ok").all(), rows["message"].tolist()
+    assert (rows["mean"] == 0.25).all()
+
+
 def test_a_running_process_needs_permission_too(tmp_path: Path) -> None:
     task = make_task(load(tmp_path, own("good")), *_first(load(tmp_path, own("good"))))
     python_answer(task)
