@@ -32,6 +32,7 @@ from rmm.study.own.given_data import given_data, given_recipe
 from rmm.study.own.rscript import installed
 from rmm.study.planning.preregistration import protocol
 from rmm.study.planning.size_search_fits import scenario_at
+from rmm.study.run.log import logged
 from rmm.study.run.replicate import draw_replication, make_task
 from tests.projects import STUDY
 
@@ -701,10 +702,8 @@ def test_code_of_users_inherits_no_safe_path(
 
     For R scripts, a stand-in of Rscript that starts such a Python.
     """
-    study = load(
-        tmp_path,
-        {"name": "mine", "kind": "rscript", "script": "mine.R"},
-    )
+    (tmp_path / "mine.R").write_text("# what the stand-in is called with\n")
+    study = load(tmp_path, {"name": "mine", "kind": "rscript", "script": "mine.R"})
     (tmp_path / "bin").mkdir()
     (tmp_path / "sibling.py").write_text("SLOPE = 0.25\n")
     script = tmp_path / "bin" / "Rscript"
@@ -712,7 +711,7 @@ def test_code_of_users_inherits_no_safe_path(
         f"""#!/bin/sh
 test -z "$PYTHONSAFEPATH" || exit 3
 {sys.executable} -c 'import sibling; print("parameter,estimate,se")
-print("slope,%s,1" % sibling.SLOPE)' > "$4"
+print("b_l1[x],%s,1" % sibling.SLOPE)' > "$4"
 """
     )
     script.chmod(0o755)
