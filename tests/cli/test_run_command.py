@@ -139,7 +139,10 @@ def test_what_comes_after_dashes_is_snakemakes(
     ("words", "message"),
     [
         (["--workflow-profile", "profiles/nowhere"], "The profile profiles/nowhere does not exist"),
-        (["-n", "--workflow-profile=nowhere"], r"none of the files nowhere/config.yaml, profiles/nowhere/config.yaml, /.*/profiles/nowhere/"),
+        (
+            ["-n", "--workflow-profile=nowhere"],
+            "nowhere/config.yaml, profiles/nowhere/config.yaml, /.*/nowhere/",
+        ),
         (["--executor", "cloud"], "pip install snakemake-executor-plugin-cloud"),
         (["-e", "slurm"], r'pip install snakemake-executor-plugin-slurm.*"\.\[slurm\]"'),
         (["--workflow-profile", "mine"], "The executor slurm needs the package"),

@@ -330,7 +330,7 @@ def test_forcing_all_fits_forgets_what_killed_ones_left(tmp_path: Path, fits: Fi
 
 
 def test_what_cannot_be_removed_by_name_stays(tmp_path: Path, fits: Fits) -> None:
-    """NFS renames files that are open elsewhere, and refuses to remove them; so is a folder here."""
+    """As files of NFS that are open elsewhere (.nfs...); here it is a folder."""
     study, out = load(tmp_path), tmp_path / "out"
     whole(study, out)
     (only(out).parent / ".parts" / ".nfs0001").mkdir(parents=True)

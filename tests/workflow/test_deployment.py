@@ -140,7 +140,7 @@ rule plot:
 
 @pytest.mark.parametrize("included", [True, False])
 def test_rules_of_a_user_import_what_lies_in_their_folder(tmp_path: Path, included: bool) -> None:
-    """Jobs of the package do not (`rmm.study.run.log`); other rules of a workflow are the user's."""
+    """Jobs of the package do not (`rmm.study.run.log`); other rules are the user's."""
     lay_out(tmp_path, STUDY)
     text = PLOTTED.format(snakefile=str(tmp_path / "workflow/Snakefile"), python=sys.executable)
     if included:

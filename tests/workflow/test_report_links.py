@@ -38,7 +38,7 @@ def test_a_link_to_something_of_the_users_is_refused(tmp_path: Path, name: str) 
 
 def test_a_link_that_leads_to_itself_or_to_a_file_is_refused(tmp_path: Path) -> None:
     results = linked(tmp_path / "tiny", Path("report"))
-    with pytest.raises(StudyError, match="is a link to report. There is no such folder"):
+    with pytest.raises(StudyError, match=r"is a link to report\. There is no such folder"):
         check_linked(results)
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="There is no such folder"):

@@ -56,9 +56,9 @@ def check_linked(folder: Path) -> None:
         return
     found = _not_ours(report) if report.is_dir() else ""
     if found or not report.is_dir():
-        why = f"That folder contains {found} that was not written by rmm" if found else (
-            "There is no such folder"
-        )
+        why = "There is no such folder"
+        if found:
+            why = f"That folder contains {found} that was not written by rmm"
         raise StudyError(
             f"{report} is a link to {os.readlink(report)}. {why}, and the run would write its "
             f"report there. Remove the link {report} and run the study again; `rmm study report "
