@@ -27,9 +27,9 @@ examples:
   cd "my study"
   rmm study run quickstart --cores 2
 The folder gets a small study (config/studies/quickstart.yaml), the settings of the workflow
-(config/config.yaml), profiles for one machine and for Slurm (profiles/), and a Snakefile, so that
-Snakemake can also be called directly. No existing file is changed. You do not need such a folder:
-`rmm study run FILE` works in any folder.
+(config/config.yaml), profiles for one machine and for clusters with Slurm, LSF or PBS (profiles/),
+and a Snakefile, so that Snakemake can also be called directly. No existing file is changed. You do
+not need such a folder: `rmm study run FILE` works in any folder.
 """
 _RUN = """\
 examples:
@@ -238,16 +238,19 @@ def check_profile(words: Sequence[str]) -> None:
     """
     # Late: `rmm --help` needs no libraries.
     from rmm.study.files.checked_yaml import read_yaml
+    from rmm.study.files.workflow_files import workflow_folder
 
     executor = _value_of(words, "--executor", "-e")
     profile = _value_of(words, "--workflow-profile")
     if profile is not None and profile != "none":
-        # As Snakemake does: a path, or the name of a folder in profiles/.
-        files = [Path(profile) / "config.yaml", Path("profiles") / profile / "config.yaml"]
+        # As Snakemake does: a path, or a folder in profiles/, here or beside the Snakefile.
+        places = (Path(), Path("profiles"), workflow_folder() / "profiles")
+        files = [place / profile / "config.yaml" for place in places]
         file = next((f for f in files if f.is_file()), None)
         if file is None:
+            looked = ", ".join(map(str, dict.fromkeys(files)))
             raise StudyError(
-                f"The profile {profile} does not exist here: there is no file {files[0]}. "
+                f"The profile {profile} does not exist: there is none of the files {looked}. "
                 f"`rmm study init FOLDER` makes a folder with {', '.join(_PROFILES)}."
             )
         found = read_yaml(file)[0]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -267,6 +268,29 @@ def test_a_program_is_compiled_once(cache: Path, fake_compiler: Callable[[str], 
     said = log.read_text()
     assert said.count("main.cpp") == 1
     assert said.count("program.hpp") == 2
+
+
+def test_an_executable_that_has_gone_is_not_intact(
+    cache: Path, fake_compiler: Callable[[str], Path]
+) -> None:
+    """As another process removes it, to compile it again."""
+    fake_compiler(":")
+    made = compile_program(PROGRAM)
+    assert stan_compile._is_intact(made)
+    made.unlink()
+    assert not stan_compile._is_intact(made)
+
+
+def test_a_damaged_executable_that_cannot_be_removed_is_named(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, fake_compiler: Callable[[str], Path]
+) -> None:
+    fake_compiler(":")
+    made = compile_program(PROGRAM)
+    made.write_text("damaged")
+    monkeypatch.setattr(stan_compile, "shutil", SimpleNamespace(rmtree=lambda *_, **__: None))
+    with pytest.raises(BackendError, match=r"folder .*: Directory not empty") as error:
+        compile_program(PROGRAM)
+    assert str(made.parent) in str(error.value)
 
 
 def test_quickly_compiled_programs_are_kept_apart(

@@ -139,7 +139,10 @@ def test_what_comes_after_dashes_is_snakemakes(
     ("words", "message"),
     [
         (["--workflow-profile", "profiles/nowhere"], "The profile profiles/nowhere does not exist"),
-        (["-n", "--workflow-profile=nowhere"], "there is no file nowhere/config.yaml"),
+        (
+            ["-n", "--workflow-profile=nowhere"],
+            "nowhere/config.yaml, profiles/nowhere/config.yaml, /.*/nowhere/",
+        ),
         (["--executor", "cloud"], "pip install snakemake-executor-plugin-cloud"),
         (["-e", "slurm"], r'pip install snakemake-executor-plugin-slurm.*"\.\[slurm\]"'),
         (["--workflow-profile", "mine"], "The executor slurm needs the package"),
@@ -163,6 +166,12 @@ def test_a_profile_or_an_executor_that_is_not_there_stops_the_run(
     assert main(["study", "run", "tiny.yaml", "--", *words]) == 2
     assert called == []
     assert re.search(message, capsys.readouterr().err, re.DOTALL)
+
+
+def test_a_profile_beside_the_snakefile_is_found(folder: Path) -> None:
+    """As Snakemake finds it, in a folder without profiles."""
+    assert not (folder / "profiles").exists()
+    run_command.check_profile(["--workflow-profile", "default"])
 
 
 @pytest.mark.parametrize("words", [["-e", "local"], ["--workflow-profile", "none"], ["-n"], ["-e"]])

@@ -586,7 +586,6 @@ def test_ranks_of_true_values_are_uniform() -> None:
         ranks.append({name: float(np.mean(draws[name] < truth[name])) for name in truth})
     found = pd.DataFrame(ranks)
     p = {name: stats.kstest(found[name], "uniform").pvalue for name in found}
-    print(p)
     assert min(p.values()) > 0.001, p
 
 

@@ -215,6 +215,8 @@ def test_a_report_replaces_reports_only(tmp_path: Path) -> None:
         write_report(*made, page.parent)
     write_report(*made, tmp_path / "other")
     assert write_report(*made, tmp_path / "other").is_file()
+    (tmp_path / "other" / "index.html").unlink()  # as a run that was killed leaves it
+    assert write_report(*made, tmp_path / "other").is_file()
 
 
 # -- messages ---------------------------------------------------------------------------------

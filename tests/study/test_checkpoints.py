@@ -329,6 +329,15 @@ def test_forcing_all_fits_forgets_what_killed_ones_left(tmp_path: Path, fits: Fi
     assert not parts(out)
 
 
+def test_what_cannot_be_removed_by_name_stays(tmp_path: Path, fits: Fits) -> None:
+    """As files of NFS that are open elsewhere (.nfs...); here it is a folder."""
+    study, out = load(tmp_path), tmp_path / "out"
+    whole(study, out)
+    (only(out).parent / ".parts" / ".nfs0001").mkdir(parents=True)
+    discard(out, unfinished=True)
+    assert (only(out).parent / ".parts" / ".nfs0001").is_dir()
+
+
 def test_links_to_files_of_a_user_are_not_followed(tmp_path: Path) -> None:
     study, out, mine = load(tmp_path), tmp_path / "out", tmp_path / "mine"
     mine.mkdir()

@@ -32,6 +32,7 @@ from rmm.study.own.given_data import given_data, given_recipe
 from rmm.study.own.rscript import installed
 from rmm.study.planning.preregistration import protocol
 from rmm.study.planning.size_search_fits import scenario_at
+from rmm.study.run.log import logged
 from rmm.study.run.replicate import draw_replication, make_task
 from tests.projects import STUDY
 
@@ -692,6 +693,34 @@ def test_a_python_with_a_relative_path_starts(
     study = load(tmp_path, own("good"))
     monkeypatch.setattr(sys, "executable", os.path.relpath(sys.executable))
     assert fitted(study, tmp_path, "good", 1, 1)["status"].item() == "ok"
+
+
+def test_code_of_users_inherits_no_safe_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Python that it starts may need modules of its folder; those of the run are safe from it.
+
+    For R scripts, a stand-in of Rscript that starts such a Python.
+    """
+    (tmp_path / "mine.R").write_text("# what the stand-in is called with\n")
+    study = load(tmp_path, {"name": "mine", "kind": "rscript", "script": "mine.R"})
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "sibling.py").write_text("SLOPE = 0.25\n")
+    script = tmp_path / "bin" / "Rscript"
+    script.write_text(
+        f"""#!/bin/sh
+test -z "$PYTHONSAFEPATH" || exit 3
+{sys.executable} -c 'import sibling; print("parameter,estimate,se")
+print("b_l1[x],%s,1" % sibling.SLOPE)' > "$4"
+"""
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    with logged(tmp_path / "log.txt"):
+        assert os.environ["PYTHONSAFEPATH"] == "1"
+        rows = fitted(study, tmp_path, "mine", 1, 1)
+    assert (rows["status"] == "ok").all(), rows["message"].tolist()
+    assert (rows["mean"] == 0.25).all()
 
 
 def test_a_running_process_needs_permission_too(tmp_path: Path) -> None:

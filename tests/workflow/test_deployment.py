@@ -95,3 +95,67 @@ def test_a_profile_has_a_path_or_a_name(tmp_path: Path) -> None:
         (tmp_path / "profiles" / "own" / "config.yaml").write_text("keep-going: true\n")
         done = dry_run(tmp_path, "--workflow-profile", named)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_profile_lies_where_snakemake_was_started(tmp_path: Path) -> None:
+    """Snakemake finds it before `--directory` takes it to another folder."""
+    there = tmp_path / "there"
+    there.mkdir()
+    lay_out(there, STUDY)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.yaml").write_text("keep-going: true\n")
+    file, words = there / "workflow" / "Snakefile", ["--directory", str(there)]
+    done = dry_run(tmp_path, "-s", str(file), *words, "--workflow-profile", "own")
+    assert done.returncode == 0, done.stderr
+    assert "workflow specific profile own" in done.stderr
+    done = dry_run(tmp_path, "-s", str(file), *words, "--workflow-profile", str(tmp_path / "no"))
+    assert done.returncode != 0
+    assert "there is no such profile" in done.stdout + done.stderr
+
+
+#: A rule of the user's beside the rules of the package, and a script with a module of its own.
+PLOTTED = """\
+configfile: "config/config.yaml"
+
+
+module rmm:
+    snakefile:
+        {snakefile!r}
+    config:
+        config
+
+
+use rule * from rmm
+
+
+rule plot:
+    input:
+        "results/tiny/config.yaml",
+    output:
+        "plot.txt",
+    shell:
+        "{python} -c 'import colours; print(colours.RED)' > {{output}}"
+"""
+
+
+@pytest.mark.parametrize("included", [True, False])
+def test_rules_of_a_user_import_what_lies_in_their_folder(tmp_path: Path, included: bool) -> None:
+    """Jobs of the package do not (`rmm.study.run.log`); other rules are the user's."""
+    lay_out(tmp_path, STUDY)
+    text = PLOTTED.format(snakefile=str(tmp_path / "workflow/Snakefile"), python=sys.executable)
+    if included:
+        text = 'include: "workflow/Snakefile"' + text[text.index("\n\n\nrule plot") :]
+    (tmp_path / "Snakefile").write_text(text)
+    (tmp_path / "colours.py").write_text("RED = 'red'\n")
+    command = [sys.executable, "-m", "snakemake", "plot.txt", "--cores", "1"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+    done = subprocess.run(
+        [*command, "--config", "study=tiny"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "plot.txt").read_text() == "red\n"

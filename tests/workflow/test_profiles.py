@@ -145,6 +145,15 @@ def pbs(folder: Path, **scripts: str) -> dict[str, str]:
     return {"PATH": f"{folder}:{WORKFLOW / 'pbs'}:{os.environ['PATH']}"}
 
 
+#: Torque's `qstat`: `-x` prints XML.
+TORQUE = """\
+case "$1" in
+    -x) echo '<Data><Job><Job_Id>1.server</Job_Id><job_state>{state}</job_state></Job></Data>' ;;
+    *) printf 'Job Id: 1.server\\n    job_state = {state}\\n{code}\\n' ;;
+esac
+"""
+
+
 @pytest.mark.parametrize(
     ("qstat", "answer"),
     [
@@ -153,6 +162,9 @@ def pbs(folder: Path, **scripts: str) -> dict[str, str]:
         ("printf '    job_state = F\\n    Exit_status = 0\\n'", "success"),
         ("printf '    job_state = F\\n    Exit_status = 271\\n'", "failed"),
         ("printf '    job_state = C\\n    exit_status = 1\\n'", "failed"),
+        (TORQUE.format(state="R", code=""), "running"),
+        (TORQUE.format(state="C", code="    exit_status = 0"), "success"),
+        (TORQUE.format(state="C", code="    exit_status = 271"), "failed"),
         ("echo 'qstat: cannot connect to server' >&2; exit 111", "running"),
         ("echo 'qstat: Unknown Job Id 1.server' >&2; exit 153", "success"),
     ],

@@ -22,6 +22,7 @@ from rmm.study.design.study import load_checked
 from rmm.study.files import seeds
 from rmm.study.files.disks import check_room, writing
 from rmm.study.files.parquet import write_text
+from rmm.study.files.report_folder import check_linked
 from rmm.study.files.workflow_files import workflow_folder
 from rmm.study.manage.check_models import check_models
 from rmm.study.manage.check_own import check_allowed
@@ -72,10 +73,6 @@ sys.executable = plain_path(sys.executable)
 # the jobs start, which inherit it.
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
-
-# Jobs import no module that lies in the present folder, unless it is the one of the package itself.
-if Path(progress.__file__).parents[3] != Path.cwd():
-    os.environ.update(PYTHONSAFEPATH="1")
 
 # Commands of Slurm that outlast a controller which does not answer (workflow/slurm).
 if "RMM_SLURM_PATH" not in os.environ and shutil.which("sbatch"):
@@ -143,8 +140,12 @@ ASKED = parse_args(sys.argv[1:])[1]
 
 def check_profile(named):
     """Snakemake ignores a profile that does not exist: a study for a cluster would run here."""
+    if named in (None, "none"):
+        return
+    if ASKED.directory and not Path(named).is_absolute():
+        return  # Snakemake has looked for it in a folder that it has left, and names nowhere
     places = [Path(), Path("profiles"), Path(workflow.main_snakefile).parent / "profiles"]
-    if named not in (None, "none") and not any((place / named).exists() for place in places):
+    if not any((place / named).exists() for place in places):
         raise WorkflowError(
             f"--workflow-profile {named}: there is no such profile. It is the path of a folder with a "
             "config.yaml, or the name of a folder in profiles/, such as `default` or `slurm`."
@@ -192,6 +193,7 @@ def rules_of_fits():
     checked(check_allowed, STUDY, only_data=ONLY_DATA)  # code of the user's
     if not ONLY_DATA:
         checked(check_models, STUDY)  # a prior of no parameter would make every fit fail
+        checked(check_linked, Path(FOLDER))
     if not ONLY_LOOKS:
         checked(check_room, Path(".snakemake"))
         checked(claim, Path(FOLDER), functools.partial(print, file=sys.stderr, flush=True))

@@ -30,6 +30,8 @@ rule report:
     output:
         record=record("report"),
         page=f"{FOLDER}/report/index.html",
+        numbers=f"{FOLDER}/report/numbers.html",
+        headline=f"{FOLDER}/report/headline.txt",
         figures=directory(f"{FOLDER}/report/figures"),
         tables=directory(f"{FOLDER}/report/tables"),
     log:

@@ -193,8 +193,11 @@ def _is_intact(executable: Path) -> bool:
         return executable.is_file()
     except OSError:
         return False
-    found = executable.stat()
-    return _digest(executable, found.st_size, found.st_mtime_ns, found.st_ino) == wanted
+    try:
+        found = executable.stat()
+        return _digest(executable, found.st_size, found.st_mtime_ns, found.st_ino) == wanted
+    except FileNotFoundError:  # another process has just removed it, to compile it again
+        return False
 
 
 @functools.lru_cache(maxsize=256)
@@ -250,7 +253,14 @@ def _compile(program: str, cmdstan: CmdStan, folder: Path) -> None:
         (work / _DIGEST).write_text(_digest(work / "program"), encoding="ascii")
         for by_product in ("program.o", "program.hpp", "program.d"):
             (work / by_product).unlink(missing_ok=True)
-        work.rename(folder)
+        try:
+            work.rename(folder)
+        except OSError as problem:
+            raise BackendError(
+                f"The compiled Stan program cannot be put into the folder {folder}: "
+                f"{problem.strerror}. What is there cannot be used, or was removed only in part. "
+                "Remove that folder, or set RMM_CACHE to a folder that you can write to."
+            ) from None
 
 
 def _translate(program: str, cmdstan: CmdStan, work: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,15 @@ _MOST_BYTES = 1_000_000
 _RELATIVE = "Files are in the folder of the study file, or below it: `my_methods.py:fit`."
 
 ALLOW = "`--allow-code` (rmm), or `--config allow_code=true` (Snakemake)"
+
+
+def environment() -> dict[str, str]:
+    """Environment variables of a process that runs a user's code.
+
+    Modules of the run itself are safe from the present folder; what a user's code starts may need
+    modules that lie there.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
 
 
 @dataclass(frozen=True)

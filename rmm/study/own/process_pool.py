@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmm.errors import BackendError, BackendTimeout
-from rmm.study.own.named_code import NamedCode
+from rmm.study.own.named_code import NamedCode, environment
 from rmm.study.own.output_tail import Tail
 
 if TYPE_CHECKING:
@@ -144,8 +144,6 @@ def _start(code: NamedCode) -> subprocess.Popen[bytes]:
     # Hashes of text, and so the order of sets, are the same in every process.
     single = {**dict.fromkeys(_SINGLE, "1"), "PYTHONHASHSEED": "0"}
     program = Path(wire.__file__).resolve()
-    # The run's own modules are safe from the present folder; what a user's code starts may need it.
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     python = os.path.abspath(sys.executable)  # the workflow's is relative to this folder
     return subprocess.Popen(
         [python, "-P", str(program), str(code.path), code.name, code.sha256],
@@ -153,7 +151,7 @@ def _start(code: NamedCode) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=code.path.parent,
-        env={**inherited, **single},
+        env={**environment(), **single},
         start_new_session=True,
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmm.errors import BackendError, BackendTimeout, DataError
-from rmm.study.own.named_code import NamedCode
+from rmm.study.own.named_code import NamedCode, environment
 from rmm.study.own.output_tail import Tail
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _run(code: NamedCode, command: list[str]) -> None:
     # Late: reading a study file needs no engines.
     from rmm.backends.child_processes import end_group, ending, start_group
 
-    process = start_group(command, code.path.parent)
+    process = start_group(command, code.path.parent, environment())
     said = Tail(process.stdout)
     try:
         status = process.wait(timeout=code.timeout)

@@ -10,12 +10,12 @@ from rmm.posterior.plots.style import looks_of
 from rmm.study.design.study import Study
 from rmm.study.files.disks import writing
 from rmm.study.files.parquet import write_text
+from rmm.study.files.report_folder import HEADLINE, NAME, check_linked, check_ours
 from rmm.study.report.data.results import Results, read_results
 from rmm.study.report.data.table_results import TableResults
 from rmm.study.report.figures.chart import FORMATS, draw_panels, save, save_whole
 from rmm.study.report.figures.registry import charts, table_charts
 from rmm.study.report.front.front import front
-from rmm.study.report.front.headline import FILE as HEADLINE
 from rmm.study.report.front.headline import headline
 from rmm.study.report.page.page import render, render_figure, render_numbers, render_table
 from rmm.study.report.tables.agreement_table import confirmation_table
@@ -32,9 +32,6 @@ from rmm.study.report.tables.measure_tables import (
 from rmm.study.report.tables.pilot_table import pilot_table
 from rmm.study.report.tables.table_files import performance_csv, write_table
 from rmm.study.report.text.table_text import has_truths
-
-_OURS = '<meta name="generator" content="rmm">'
-_PAGES = ("index.html", "numbers.html", HEADLINE)
 
 __all__ = [
     "Results",
@@ -67,14 +64,16 @@ def write_report(study: Study, folder: str | Path, out: str | Path | None = None
     ------
     StudyError
         Where a file of the results is missing, the results are those of another version of the
-        study, `out` has folders `figures` or `tables` that are no report's, or it cannot be
-        written.
+        study, `out` has folders `figures` or `tables` that are no report's, `folder/report` is a
+        link to something else than a report or an empty folder, or it cannot be written.
     """
     folder = Path(folder)
     results = read_results(study, folder)
-    target = Path(out) if out is not None else folder / "report"
-    if out is not None or target.is_symlink():  # a link may lead to a folder of the user's
-        _check_ours(target)
+    target = Path(out) if out is not None else folder / NAME
+    if out is None:
+        check_linked(folder)
+    else:
+        check_ours(target)
     with writing(target):
         figures, tables = _empty(target / "figures"), _empty(target / "tables")
         looks = looks_of(results.methods)
@@ -115,7 +114,7 @@ def write_table_report(results: TableResults, out: str | Path, command: str) -> 
         If `out` has folders `figures` or `tables` that are no report's.
     """
     target = Path(out)
-    _check_ours(target)
+    check_ours(target)
     with writing(target):
         figures, tables = _empty(target / "figures"), _empty(target / "tables")
         looks = looks_of(results.methods)
@@ -173,20 +172,6 @@ def _write_tables(results: Results, made: list[Table], folder: Path) -> None:
 def _write_page(text: str, path: Path) -> Path:
     write_text(text, path)
     return path
-
-
-def _check_ours(target: Path) -> None:
-    """Folders that are emptied, and pages that are replaced, must be those of a report."""
-    index = target / "index.html"
-    if index.is_file() and _OURS in index.read_text(encoding="utf-8", errors="replace"):
-        return
-    for name in ("figures", "tables", *_PAGES):
-        if (target / name).exists():
-            kind = "file" if name in _PAGES else "folder"
-            raise StudyError(
-                f"{target} contains a {kind} `{name}` that was not written by rmm, and a report "
-                "would replace it. Give another folder."
-            )
 
 
 def _empty(folder: Path) -> Path:

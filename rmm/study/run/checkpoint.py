@@ -290,10 +290,10 @@ def _discard(here: Path, *, unfinished: bool) -> None:
     for path in (here / FOLDER).glob("*"):
         match = _FILE.fullmatch(path.name)
         if match is None:
-            done = path.name.startswith(".")  # what a killed write has left
-        else:
-            done = unfinished or covered >= set(_between(match))
-        if done:
+            if path.name.startswith("."):  # what a killed write has left
+                with suppress(OSError):  # NFS keeps what is open elsewhere (.nfs...)
+                    path.unlink(missing_ok=True)
+        elif unfinished or covered >= set(_between(match)):
             path.unlink(missing_ok=True)
     _remove_if_empty(here / FOLDER)
 

@@ -17,7 +17,9 @@ from rmm.study.files.end_signals import ended_by_signals
 def logged(log: str | Path) -> Iterator[Callable[[str], None]]:
     """Send stdout and stderr, those of engines included, to `log` while the body runs.
 
-    Signals that end the job raise SystemExit in the body, so that it can keep what it has.
+    Signals that end the job raise SystemExit in the body, so that it can keep what it has. Pythons
+    that the body starts, such as those of engines, import no module that lies in the present
+    folder. Other jobs of a workflow are not concerned: they may be a user's, whose scripts do.
 
     Yields
     ------
@@ -39,17 +41,32 @@ def logged(log: str | Path) -> Iterator[Callable[[str], None]]:
                 os.write(kept[1], _line(line))
 
     try:
-        with _redirected(Path(log), kept, say), ended_by_signals():
+        with _redirected(Path(log), kept, say), ended_by_signals(), _safe_path():
             yield say
     finally:
         for handle in kept:
             os.close(handle)
 
 
+#: Whether Pythons that are started leave the present folder out of their path.
+_SAFE_PATH = "PYTHONSAFEPATH"
 _NO_MEMORY = (
     "The job ran out of memory. Give it more (`mem_mb` on a cluster, `ulimit -v`), or let fewer "
     "fits run at the same time, and run the study again; finished fits are kept."
 )
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_SAFE_PATH, None)
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 @contextmanager
