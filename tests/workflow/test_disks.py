@@ -111,7 +111,7 @@ def test_a_full_disk_is_a_message_and_costs_no_fit(
 @pytest.mark.parametrize("free", [4_000, 60_000, 200_000, 300_000])
 def test_a_disk_that_runs_full_during_the_report(free: int, results: Results) -> None:
     filling = fill(results.folder.parent, free)
-    with pytest.raises(StudyError, match="report cannot be written: No space left on device"):
+    with pytest.raises(StudyError, match=r"report\S* cannot be written: No space left"):
         write_report(results.study, results.folder)
     assert not list((results.folder / "report").glob("*.partial"))
     filling.unlink()
