@@ -1,4 +1,4 @@
-"""Labels from strangers, and what they must not become in pages, figures and tables."""
+"""Labels from untrusted files, and what they must not become in pages, figures and tables."""
 
 from __future__ import annotations
 

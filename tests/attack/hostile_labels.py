@@ -94,7 +94,7 @@ def _reports(draw: random.Random, folder: Path) -> Iterator[str]:
         labels = [f"{text}|" for text in hostile_labels(draw, len(_HARMLESS))]
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of letters that fonts lack
+                warnings.simplefilter("ignore")  # of characters that fonts lack
                 faults = list(report_faults(write(here, labels), harmless[write]))
             made = {name for name in _names_below(folder) - before if not name.startswith("case/")}
             faults += [f"files outside: {sorted(made)[:3]}"] * bool(made)

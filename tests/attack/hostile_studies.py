@@ -171,7 +171,7 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
     if str(path) == os.devnull:
         return False
     if isinstance(mode, str):
-        return any(letter in mode for letter in "wax+")
+        return any(flag in mode for flag in "wax+")
     return bool(int(flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
 
 

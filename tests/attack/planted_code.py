@@ -64,15 +64,15 @@ def _planted(draw: random.Random, folder: Path) -> Iterator[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     for number in count():
         here, trace = folder / f"case {number}", folder / f"trace {number}"
-        strangers, results = here / "strangers", here / "results"
-        strangers.mkdir(parents=True)
-        file = draw.choice((strangers, here)) / "tiny.yaml"
+        untrusted, results = here / "untrusted", here / "results"
+        untrusted.mkdir(parents=True)
+        file = draw.choice((untrusted, here)) / "tiny.yaml"
         methods = [draw.choice(({**FAKED, "name": "one"}, STUDY["methods"][0]))]
         config = {**STUDY, "replications": 2, "batch": 2, "methods": methods}
         file.write_text(yaml.safe_dump(config))
-        table = strangers / "table.csv"
+        table = untrusted / "table.csv"
         pd.DataFrame({"m": list("abab"), "b": [0.1, 0.2, 0.3, 0.4]}).to_csv(table, index=False)
-        places = [here, strangers, results, results / "tiny", here / ".snakemake", here / "config"]
+        places = [here, untrusted, results, results / "tiny", here / ".snakemake", here / "config"]
         some = draw.sample(modules, len(modules) // 3)
         _plant(places, list({*some, *draw.sample(_NAMES, 15)}), trace, draw)
         command = draw.choices(words, weights)[0]

@@ -27,7 +27,7 @@ from rmm.tables.read import Array
 #: Warnings point to the line that called the package.
 _PACKAGE = str(Path(__file__).parents[2])
 _SHOWN = 5
-#: Pairs of a new and a known id that are compared letter by letter: a second or less.
+#: Pairs of a new and a known id that are compared character by character: a second or less.
 _MOST_COMPARED = 20_000
 _RULE = "`new` must be True, False, an id, or a list of ids"
 _DRAWN = {
