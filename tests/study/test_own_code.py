@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -710,7 +711,7 @@ def test_code_of_users_inherits_no_safe_path(
     script.write_text(
         f"""#!/bin/sh
 test -z "$PYTHONSAFEPATH" || exit 3
-{sys.executable} -c 'import sibling; print("parameter,estimate,se")
+{shlex.quote(sys.executable)} -c 'import sibling; print("parameter,estimate,se")
 print("b_l1[x],%s,1" % sibling.SLOPE)' > "$4"
 """
     )

@@ -133,8 +133,10 @@ rule plot:
         "results/tiny/config.yaml",
     output:
         "plot.txt",
+    params:
+        python={python!r},
     shell:
-        "{python} -c 'import colours; print(colours.RED)' > {{output}}"
+        "{{params.python:q}} -c 'import colours; print(colours.RED)' > {{output}}"
 """
 
 
