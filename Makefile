@@ -76,7 +76,7 @@ recovery: $(ENV) ## recovery of known parameters, every family; ENGINE as above 
 	$(PYTEST) -m recovery $(PYTEST_ARGS)
 	@$(TOGETHER) tools/judge-studies recovery "$(CORES)" "$(ENGINE)"
 
-parity: $(ENV) ## JAGS and Stan agree, every kind of model of every family (long)
+parity: $(ENV) ## the three engines agree, every kind of model of every family (long)
 	$(PYTEST) -m parity $(PYTEST_ARGS)
 	@$(TOGETHER) tools/judge-studies parity "$(CORES)"
 
