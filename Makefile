@@ -70,6 +70,7 @@ format: $(ENV) ## rewrite the files as `make lint` wants them
 	.venv/bin/snakefmt workflow Snakefile
 
 calibration: $(ENV) ## simulation-based calibration of every family; ENGINE=laplace for one engine (long)
+	$(PYTEST) -m calibration $(PYTEST_ARGS)
 	@$(TOGETHER) tools/judge-studies calibration "$(CORES)" "$(ENGINE)"
 
 recovery: $(ENV) ## recovery of known parameters, every family; ENGINE as above (long)

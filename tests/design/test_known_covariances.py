@@ -758,13 +758,13 @@ def test_messages_about_simulations(changes: dict[str, Any], message: str) -> No
         simulated(**changes)
 
 
-@pytest.mark.thorough
+@pytest.mark.calibration
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
 @pytest.mark.filterwarnings(
     "ignore::rmm.errors.ConvergenceWarning", "ignore::rmm.errors.SpecificationWarning"
 )
 def test_ranks_of_truths_are_uniform(family: str) -> None:
-    """Simulation-based calibration: 200 data sets from the priors, ranks of all parameters."""
+    """Simulation-based calibration: 300 data sets from the priors, ranks of all parameters."""
     cov = {"A": chain_covariance(20, first=1, rho=0.8)}
     laws = {
         "b_l2[Intercept]": "normal(0, 1)",
@@ -776,7 +776,7 @@ def test_ranks_of_truths_are_uniform(family: str) -> None:
     priors = ["b_l2 ~ normal(0, 1)", "b_l1 ~ normal(0, 1)"]
     priors += [f"{name} ~ {law}" for name, law in laws.items() if name.startswith("sigma")]
     ranks: dict[str, list[float]] = {name: [] for name in laws}
-    for seed in range(200):
+    for seed in range(300):
         found = rmm.simulate(
             KNOWN,
             {name: {"prior": law} for name, law in laws.items()},

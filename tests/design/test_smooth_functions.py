@@ -483,19 +483,18 @@ def test_engines_agree(block: str, family: str) -> None:
 # -- calibration -------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.calibration
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
 @pytest.mark.filterwarnings(
     "ignore::rmm.errors.ConvergenceWarning", "ignore::rmm.errors.SpecificationWarning"
 )
 def test_ranks_of_truths_are_uniform(family: str) -> None:
-    """100 data sets from the priors: ranks of parameters, and of the curve at two groups."""
+    """300 data sets from the priors: ranks of parameters, and of the curve at two groups."""
     rng, groups = np.random.default_rng(11), 100
     ranks: dict[str, list[float]] = {}
     priors = ["b_l2 ~ normal(0, 1)", "sigma_s_x ~ half_normal(1)"]
     priors += ["sigma_l2 ~ half_normal(1)"] * (family == "gaussian")
-    for seed in range(100):
+    for seed in range(300):
         x = rng.normal(size=groups)
         sd, residual, (a, b) = abs(rng.normal()), abs(rng.normal()), rng.normal(size=2)
         values, vectors = np.linalg.eigh(covariance_of_curve(x))

@@ -556,14 +556,14 @@ def from_the_prior(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, fl
     return table, truth | {"sigma_l1": sigma}
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 def test_ranks_of_true_values_are_uniform() -> None:
-    """100 data sets with parameters from the prior (Talts et al. 2018, arXiv 1804.06788).
+    """300 data sets with parameters from the prior (Talts et al. 2018, arXiv 1804.06788).
 
     A Kolmogorov-Smirnov test at .001 for each of five parameters: false alarms 0.5%.
     """
     rng, ranks = np.random.default_rng(20), []
-    for number in range(100):
+    for number in range(300):
         table, truth = from_the_prior(rng)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

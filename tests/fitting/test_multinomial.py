@@ -736,14 +736,14 @@ def test_three_engines_agree(weight: str) -> None:
 
 @pytest.mark.calibration
 def test_ranks_of_true_values_are_uniform() -> None:
-    """120 data sets with values drawn from the priors: ranks in 10 bins, chi-squared, p > .001.
+    """300 data sets with values drawn from the priors: ranks in 10 bins, chi-squared, p > .001.
 
     8 parameters: one fails by chance in 1 of 125 seeds.
     """
     rng = np.random.default_rng(20261201)
     ranks: dict[str, list[float]] = {name: [] for name in TRUTH}
     priors = ["b_l2 ~ normal(0, 1)", "b_l1 ~ normal(0, 1)", "sigma_l1 ~ half_normal(1)"]
-    for number in range(120):
+    for number in range(300):
         truth = {
             name: abs(rng.normal()) if name.startswith("sigma") else rng.normal() for name in TRUTH
         }
