@@ -93,7 +93,7 @@ attack: $(ENV) ## damaged files, hostile names, planted code, kills: what was tr
 test-package: $(ENV) ## build wheel and sdist, install the wheel into an empty environment, use it
 	$(PY) -m pytest -m packaging -rs tests/repository/test_packaging.py $(PYTEST_ARGS)
 
-test-faults: $(ENV) ## kill studies at random moments, 50 times and 50 times (long)
+test-faults: $(ENV) ## kill studies at random moments, 250 times; nodes of a Slurm, 10 times (long)
 	$(PYTEST) -m faults $(PYTEST_ARGS)
 
 bench: $(ENV) ## speed beside lme4, on one core (20 minutes); BENCH_ARGS="--peers" or "--full" for more

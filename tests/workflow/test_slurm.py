@@ -14,10 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from tests.workflow.test_workflow import ROOT, STUDY, lay_out, wait_for, without_timings
@@ -77,6 +79,22 @@ class Cluster:
             )
         )
 
+    def lose_node(self) -> None:
+        """End everything on the node at once, as a power cut does, and let the controller know."""
+        state = Path(self.environment["SLURMLAB_STATE"])
+        daemon = psutil.Process(int((state / "run" / "slurmd").read_text().split()[0]))
+        # The steps' processes are not the daemon's children, but have its environment.
+        owner = f"SLURMLAB_OWNER={state}\0".encode()
+        steps = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "slurmstepd"]
+        mine = [p for p in steps if owner in Path(f"/proc/{p.pid}/environ").read_bytes()]
+        gone = [daemon, *mine, *(child for p in mine for child in p.children(recursive=True))]
+        for process in gone:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(gone, timeout=60)
+        node = self.ask("sinfo", "--noheader", "--Node", "--format=%N").split()[0]
+        self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+
     def ask(self, *command: str) -> str:
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, check=True
@@ -92,14 +110,14 @@ class Cluster:
         return [Job(*line[:4]) for line in lines if line[4] == str(folder)]
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+@contextmanager
+def cluster_with(*settings: str) -> Iterator[Cluster]:
+    """Start a Slurm with lines of its configuration, and stop it."""
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
     state = Path(tempfile.mkdtemp(prefix="rmm-slurm-"))
-    # Jobs that end while the controller is away cannot say so at once; the node is not to blame.
-    (state / "extra.conf").write_text("UnkillableStepTimeout=600\n")
+    (state / "extra.conf").write_text("".join(f"{line}\n" for line in settings))
     environment = {
         **os.environ,
         "SLURMLAB_STATE": str(state),
@@ -115,6 +133,13 @@ def cluster() -> Iterator[Cluster]:
         yield found
     finally:
         subprocess.run([LAB / "slurm-down", "--purge"], env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    # Jobs that end while the controller is away cannot say so at once; the node is not to blame.
+    with cluster_with("UnkillableStepTimeout=600") as found:
+        yield found
 
 
 def snakemake(*more: str) -> list[str]:

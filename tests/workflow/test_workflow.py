@@ -444,3 +444,44 @@ def test_a_path_may_hold_blanks_apostrophes_and_other_letters(tmp_path: Path, pl
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "results" / "tiny" / "config.yaml").is_file()
+
+
+# --- kills between the end of a job and Snakemake's note of it -------------------------------------
+
+#: What each step makes.
+MADE = {
+    "design": ["config.yaml", "scenarios.parquet", "steps/design-*"],
+    "decide": ["stopping/*/*.json"],
+    "stopped": ["stopping/*.json"],
+    "collect": ["estimates.parquet", "stopping.parquet", "steps/collect-*"],
+    "performance": ["performance.parquet", "steps/performance-*"],
+    "report": ["report", "steps/report-*"],
+}
+
+
+@pytest.mark.thorough
+def test_a_kill_before_snakemake_notes_a_job_costs_no_second_run(folder: Path) -> None:
+    """Its files are there, the marks that it is at work are too, and what follows is missing.
+
+    Snakemake 9.27 runs such a job again. It then leaves out what follows if all inputs that it
+    has are `ancient`, and ends as if all were done.
+    """
+    from snakemake.persistence.file import FilePersistence
+
+    change(folder, "estimands:\n", STOPPING.replace("10", "3") + "estimands:\n")
+    results = folder / "results" / "tiny"
+    snakemake(folder)
+    wanted = without_timings(results / "performance.parquet")
+    marks = FilePersistence(nolock=True, path=folder / ".snakemake")
+    for step in list(MADE)[:-1]:
+        later = list(MADE)[list(MADE).index(step) + 1 :] if step != "design" else ["report"]
+        assert all(any(results.glob(name)) for name in MADE[step])
+        for path in (p for one in later for name in MADE[one] for p in results.glob(name)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in (p for name in MADE[step] for p in results.glob(name)):
+            marks._mark_incomplete(str(path.relative_to(folder)), None)
+        said = snakemake(folder)
+        assert (results / "report" / "index.html").is_file(), (step, said)
+        assert f"rule {step}:" in said or f"(Rule: {step})" in said, (step, said)
+        pd.testing.assert_frame_equal(without_timings(results / "performance.parquet"), wanted)
+        assert "Nothing to be done" in snakemake(folder)

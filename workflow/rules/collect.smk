@@ -21,8 +21,8 @@ rule collect:
 
 rule performance:
     input:
-        settled(f"{FOLDER}/estimates.parquet"),
-        settled(record("collect")),
+        settled(f"{FOLDER}/estimates.parquet", record("performance")),
+        settled(record("collect"), record("performance")),
     output:
         f"{FOLDER}/performance.parquet",
         record=record("performance"),

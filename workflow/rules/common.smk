@@ -259,9 +259,16 @@ def record(step):
     return f"{FOLDER}/{record_path(step + again(step), CONTENT)}"
 
 
-def settled(path):
-    """An input whose time does not count: its content was compared, and a changed one is missing."""
-    return path if ASKED.forceall or ASKED.forcerun else ancient(path)
+def settled(path, product=None):
+    """An input whose time does not count: its content was compared, and a changed one is missing.
+
+    Not if `product`, what is made of it, is missing. Snakemake might make the input again in the
+    same run, because a kill came before it had noted that it was complete. It would then look for
+    no reason to make the product, as a job before it runs, and leave it out, as all of its inputs
+    are there and `ancient`. (Batches that are there are in no rule and need no product.)
+    """
+    made = product is None or Path(product).exists()
+    return ancient(path) if made and not (ASKED.forceall or ASKED.forcerun) else path
 
 
 DECISIONS = f"{FOLDER}/stopping{again('stopping')}"
@@ -307,7 +314,8 @@ def compiled(wildcards):
 def collected(wildcards):
     """All batches; of a study with `stopping`, where each scenario ends."""
     if STUDY.stopping:
-        return [settled(f"{DECISIONS}/{scenario.id}.json") for scenario in STUDY.scenarios]
+        decided = [f"{DECISIONS}/{scenario.id}.json" for scenario in STUDY.scenarios]
+        return [settled(path, record("collect")) for path in decided]
     return [settled(f"{FOLDER}/{job.path}") for job in jobs()]
 
 
@@ -325,7 +333,7 @@ def last_decision(wildcards):
         found = checkpoints.decide.get(scenario=wildcards.scenario, stage=stage).output[0]
         if json.loads(Path(found).read_text())["decided"]:
             break
-    return settled(found)
+    return settled(found, f"{DECISIONS}/{wildcards.scenario}.json")
 
 
 # Who works in this folder, so that a lock that a killed run left behind can be told from the

@@ -23,7 +23,7 @@ rule compile:
 # elsewhere in the study file, or a recompiled program, repeats nothing.
 rule fit:
     input:
-        ancient(compiled),
+        compiled,
     output:
         f"{FOLDER}/estimates/{{scenario}}/{{method}}/{{first}}-{{last}}.parquet",
     log:

@@ -1,8 +1,8 @@
 # Curves and sizes of a power study (`power` in its file).
 rule power:
     input:
-        settled(f"{FOLDER}/performance.parquet"),
-        settled(record("performance")),
+        settled(f"{FOLDER}/performance.parquet", record("power")),
+        settled(record("performance"), record("power")),
     output:
         f"{FOLDER}/power.parquet",
         record=record("power"),
@@ -21,12 +21,12 @@ rule power:
 
 rule report:
     input:
-        config=settled(f"{FOLDER}/config.yaml"),
-        scenarios=settled(f"{FOLDER}/scenarios.parquet"),
-        estimates=settled(f"{FOLDER}/estimates.parquet"),
-        performance=settled(f"{FOLDER}/performance.parquet"),
-        power=settled([f"{FOLDER}/power.parquet"] if STUDY.power else []),
-        records=settled([record(step) for step in BEFORE_REPORT]),
+        config=settled(f"{FOLDER}/config.yaml", record("report")),
+        scenarios=settled(f"{FOLDER}/scenarios.parquet", record("report")),
+        estimates=settled(f"{FOLDER}/estimates.parquet", record("report")),
+        performance=settled(f"{FOLDER}/performance.parquet", record("report")),
+        power=settled([f"{FOLDER}/power.parquet"] if STUDY.power else [], record("report")),
+        records=settled([record(step) for step in BEFORE_REPORT], record("report")),
     output:
         record=record("report"),
         page=f"{FOLDER}/report/index.html",
