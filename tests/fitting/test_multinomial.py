@@ -742,10 +742,11 @@ def test_ranks_of_true_values_are_uniform() -> None:
     """
     rng = np.random.default_rng(20261201)
     ranks: dict[str, list[float]] = {name: [] for name in TRUTH}
-    priors = ["b_l2 ~ normal(0, 1)", "b_l1 ~ normal(0, 1)", "sigma_l1 ~ half_normal(1)"]
+    priors = ["b_l2 ~ normal(0, 0.7)", "b_l1 ~ normal(0, 1)", "sigma_l1 ~ half_normal(1)"]
     for number in range(300):
         truth = {
-            name: abs(rng.normal()) if name.startswith("sigma") else rng.normal() for name in TRUTH
+            name: abs(value) if name.startswith("sigma") else value
+            for name, value in ((n, rng.normal(0, 0.7 if "b_l2" in n else 1)) for n in TRUTH)
         }
         data = rmm.simulate(
             "choice ~ 1 + z + mm(id(member, group), vars(x), fn(w ~ 1/n), RE = TRUE)",

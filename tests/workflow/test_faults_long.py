@@ -166,7 +166,7 @@ def test_kills_of_the_three_engines(
 
 
 def until_complete(study: Killing, wanted: int, reference: Path) -> None:
-    """Rounds of kills; whenever the study is complete its files are compared, and it starts anew."""
+    """Rounds of kills; whenever the study is complete it is compared, and starts anew."""
     study.undisturbed(reference)  # compiles and imports, too
     shutil.rmtree(reference)
     longest = study.undisturbed(reference)

@@ -446,7 +446,7 @@ def test_a_path_may_hold_blanks_apostrophes_and_other_letters(tmp_path: Path, pl
     assert (folder / "results" / "tiny" / "config.yaml").is_file()
 
 
-# --- kills between the end of a job and Snakemake's note of it -------------------------------------
+# --- kills between the end of a job and Snakemake's note of it ------------------------------------
 
 #: What each step makes.
 MADE = {
