@@ -61,7 +61,7 @@ class RankPanel:
                 lw=1.3,
                 zorder=3,
                 drawstyle="steps-mid",
-                marker=look.marker,
+                marker=look.marker if len(pen.looks) > 1 else None,
                 ms=3.5,
                 markevery=(9, 18),
             )
@@ -136,10 +136,12 @@ def rank_plots(results: Results) -> list[Chart]:
         return []
     panels = _panels(rows, results)
     caption = (
-        "Share of true values with at most this rank among posterior draws, minus what uniform "
-        "ranks would have. Grey: a calibrated method stays inside everywhere with probability "
-        "95%, so one line in 20 leaves it by chance. A hump above zero: estimates too "
-        "high; an S from above to below: posteriors too narrow."
+        "Each true value has a rank among 99 posterior draws; a calibrated method has all ranks "
+        "equally often. Lines: share of data sets with at most this rank (the ECDF), minus that of "
+        "a calibrated method. Inside the grey, a line shows nothing: a calibrated method stays "
+        "inside everywhere with probability 95%, so 1 line in 20 leaves it by chance. Outside, above "
+        "zero: estimates too high; below: too low; first above, then below: posteriors too narrow; "
+        "first below, then above: too wide. Fits that did not converge count, too."
     )
     if len(panels) > MOST_PARAMETERS:
         caption += f" The first {MOST_PARAMETERS} of {len(panels)} panels; the table contains all."
@@ -150,7 +152,7 @@ def rank_plots(results: Results) -> list[Chart]:
             caption,
             "calibration",
             tuple(panels[:MOST_PARAMETERS]),
-            "Rank of the truth / 100",
+            "Rank of the true value, as a share",
             "ECDF − uniform",
             (
                 Key("band", "95% of calibrated methods, all ranks at once"),

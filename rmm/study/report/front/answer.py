@@ -33,10 +33,10 @@ def percent(share: float, n: int = 0) -> str:
 
 
 def answer(question: Question) -> list[str]:
-    """One or two sentences."""
-    known = _closed_forms(question)
-    said = known or _ANSWERS[question.kind](question)
-    return said or ["The study has no numbers that answer its question yet."]
+    """One or two sentences; first what simulated values have to do with known ones, if there are."""
+    known = _known_values(question)
+    said = _ANSWERS[question.kind](question)
+    return [*known, *said[:1]] if known else said or ["The study has no numbers that answer its question yet."]
 
 
 # -- Type I error ----------------------------------------------------------------------------------
@@ -301,8 +301,8 @@ def _calibration(question: Question) -> list[str]:
     heading = f"{counted(len(tests), 'test')} of the ranks of true values"
     if adjusted > 0.05:
         return [
-            f"No deviation from calibration was found in {heading} (smallest adjusted p = "
-            f"{adjusted:.2g})."
+            f"No deviation from calibration was found{_for_one(question)} in {heading} (smallest "
+            f"adjusted p = {adjusted:.2g})."
         ]
     far = sum(t["p"] * len(tests) <= 0.05 for t in tests)
     return [
@@ -311,7 +311,13 @@ def _calibration(question: Question) -> list[str]:
     ]
 
 
-def _closed_forms(question: Question) -> list[str]:
+def _for_one(question: Question) -> str:
+    """The method, if there is one only."""
+    methods = question.methods
+    return f" for {question.labels.method(methods[0])}" if len(methods) == 1 else ""
+
+
+def _known_values(question: Question) -> list[str]:
     """Known values beside ours, where the study file asks for them."""
     rows = [r for r in reference_rows(question.results) if r["difference"] not in ("", "–")]
     if not rows:
@@ -320,22 +326,20 @@ def _closed_forms(question: Question) -> list[str]:
     far = sum(bool(r["far"]) for r in rows)
     if not far:
         agree, largest = (
-            ("The simulated value agrees", "difference")
+            ("The simulated value agrees with the known one", "difference")
             if len(rows) == 1
-            else (f"All {len(rows)} simulated values agree", "largest difference")
+            else (f"All {len(rows)} simulated values agree with the known ones", "largest difference")
         )
-        return [
-            f"{agree} with what is known: the {largest} is {max(distances):.1f} Monte Carlo "
-            "standard errors."
-        ]
+        return [f"{agree} ({largest}: {max(distances):.1f} Monte Carlo standard errors)."]
     if len(rows) == 1:
         return [
-            "The simulated value differs from what is known by "
+            "The simulated value differs from the known one by "
             f"{max(distances):.1f} Monte Carlo standard errors."
         ]
     return [
-        f"{far} of {len(rows)} simulated values {'differs' if far == 1 else 'differ'} from what is "
-        f"known by more than 3 Monte Carlo standard errors, the farthest by {max(distances):.1f}."
+        f"{far} of {len(rows)} simulated values {'differs' if far == 1 else 'differ'} from the "
+        "known ones by more than 3 Monte Carlo standard errors, the farthest by "
+        f"{max(distances):.1f}."
     ]
 
 

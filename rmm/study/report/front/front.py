@@ -104,10 +104,11 @@ def _question(question: Question) -> str:
 
 def _masthead(results: Results) -> str:
     fits = results.fits
-    most = int(fits.groupby(["scenario", "method"])["replication"].nunique().max())
+    counts = fits.groupby(["scenario", "method"])["replication"].nunique()
+    up_to, most = "up to " * bool(counts.nunique() > 1), int(counts.max())
     parts = [
         "Simulation study",
-        f"{counted(len(results.scenarios), 'scenario')} × up to {counted(most, 'data set')}",
+        f"{counted(len(results.scenarios), 'scenario')} × {up_to}{counted(most, 'data set')}",
         f"{counted(len(fits), 'fit')}",
     ]
     seconds = float(fits["seconds"].sum())
