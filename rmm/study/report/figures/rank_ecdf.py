@@ -139,8 +139,8 @@ def rank_plots(results: Results) -> list[Chart]:
         "Each true value has a rank among 99 posterior draws; a calibrated method has all ranks "
         "equally often. Lines: share of data sets with at most this rank (the ECDF), minus that of "
         "a calibrated method. Inside the grey, a line shows nothing: a calibrated method stays "
-        "inside everywhere with probability 95%, so 1 line in 20 leaves it by chance. Outside, above "
-        "zero: estimates too high; below: too low; first above, then below: posteriors too narrow; "
+        "inside everywhere with probability 95%, so 1 line in 20 leaves it by chance. Outside, "
+        "above zero: estimates too high; below: too low; first above, then below: posteriors too narrow; "
         "first below, then above: too wide. Fits that did not converge count, too."
     )
     if len(panels) > MOST_PARAMETERS:

@@ -33,10 +33,12 @@ def percent(share: float, n: int = 0) -> str:
 
 
 def answer(question: Question) -> list[str]:
-    """One or two sentences; first what simulated values have to do with known ones, if there are."""
+    """One or two sentences; the first is about known values, if there are some."""
     known = _known_values(question)
     said = _ANSWERS[question.kind](question)
-    return [*known, *said[:1]] if known else said or ["The study has no numbers that answer its question yet."]
+    if known:
+        return [*known, *said[:1]]
+    return said or ["The study has no numbers that answer its question yet."]
 
 
 # -- Type I error ----------------------------------------------------------------------------------
@@ -328,7 +330,10 @@ def _known_values(question: Question) -> list[str]:
         agree, largest = (
             ("The simulated value agrees with the known one", "difference")
             if len(rows) == 1
-            else (f"All {len(rows)} simulated values agree with the known ones", "largest difference")
+            else (
+                f"All {len(rows)} simulated values agree with the known ones",
+                "largest difference",
+            )
         )
         return [f"{agree} ({largest}: {max(distances):.1f} Monte Carlo standard errors)."]
     if len(rows) == 1:
