@@ -140,8 +140,8 @@ def rank_plots(results: Results) -> list[Chart]:
         "equally often. Lines: share of data sets with at most this rank (the ECDF), minus that of "
         "a calibrated method. Inside the grey, a line shows nothing: a calibrated method stays "
         "inside everywhere with probability 95%, so 1 line in 20 leaves it by chance. Outside, "
-        "above zero: estimates too high; below: too low; first above, then below: posteriors too narrow; "
-        "first below, then above: too wide. Fits that did not converge count, too."
+        "above zero: estimates too high; below: too low; first above, then below: posteriors too "
+        "narrow; first below, then above: too wide. Fits that did not converge count, too."
     )
     if len(panels) > MOST_PARAMETERS:
         caption += f" The first {MOST_PARAMETERS} of {len(panels)} panels; the table contains all."
