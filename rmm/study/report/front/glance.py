@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,8 @@ from rmm.study.report.text.design_text import DESCRIPTIONS
 MOST_COLUMNS = 4
 #: Estimands whose coverage is shown.
 MOST_ESTIMANDS = 3
+#: On a phone with more numbers than these, some methods are shown on request only.
+MOST_ON_PHONES = 36
 MARKS = {
     Verdict.FINE: "✓",
     Verdict.CONSERVATIVE: "✓",
@@ -34,6 +37,11 @@ class Cell:
     words: str = ""
     fault: bool = False
     pale: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether the method has no such number."""
+        return self.text == MISSING
 
 
 EMPTY = Cell(MISSING)
@@ -78,6 +86,15 @@ class Glance:
             else:
                 found.append((column.group, 1))
         return found
+
+    @property
+    def folded(self) -> frozenset[int]:
+        """Numbers of the methods that a phone shows on request only: those without faults first."""
+        rows = [[column.cells[i] for column in self.columns] for i in range(len(self.methods))]
+        counts = [sum(not cell.empty for cell in row) for row in rows]
+        order = sorted(range(len(rows)), key=lambda i: not any(c.fault for c in rows[i]))
+        ends = itertools.accumulate(counts[i] for i in order)
+        return frozenset(i for i, end in zip(order, ends, strict=True) if end > MOST_ON_PHONES)
 
     @property
     def marks(self) -> set[str]:
