@@ -27,7 +27,7 @@ from rmm.study.report.front.front import front
 from rmm.study.report.front.glance import EMPTY, MOST_ON_PHONES, Glance, glance
 from rmm.study.report.front.paper_text import paper_text
 from rmm.study.report.front.precision import precision
-from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
+from rmm.study.report.front.question import CALIBRATION, NULL, PARITY, POWER, RECOVERY, Question
 from rmm.study.report.front.verdicts import Verdict, judged_deviation, judged_rate, keeps_level
 from rmm.study.report.page.page import again
 from tests import ROOT
@@ -730,6 +730,93 @@ def test_power_that_is_not_reached_is_said(tmp_path: Path) -> None:
         "No method reached 80% power with the groups that were studied: the largest power was "
         "25.0%, with 400 groups."
     )
+
+
+# -- parity ----------------------------------------------------------------------------------------
+
+
+def write_parity_study(folder: Path, errors: float = 1.0, *, converged: bool = True) -> Invented:
+    """config/studies/parity_gaussian.yaml: means of engines differ by one Monte Carlo error.
+
+    Those of sigma_l1 in the last model differ by `errors`, and its last fit has `converged`.
+    """
+    study = load_study(ROOT / "config" / "studies" / "parity_gaussian.yaml")
+    (scenario,) = study.scenario_columns()["scenario"]
+    last = study.methods[-1].name
+    rows = [
+        {
+            "scenario": scenario,
+            "method": method.name,
+            "backend": method.backend,
+            "replication": 1,
+            "parameter": parameter,
+            "truth": 0.8,
+            "mean": 1.0
+            + (method.backend == "stan")
+            * (errors if (method.name, parameter) == (last, "sigma_l1") else 1.0)
+            * 0.01
+            * math.sqrt(2),
+            "sd": 0.1 if method.backend == "jags" else 0.105,
+            "mcse": 0.01,
+            "null": 0.0,
+            "seconds": 1.0,
+            "status": "ok" if converged or method.name != last else "not_converged",
+            "message": None,
+            "rmm_version": "0.1.0",
+            "ess_bulk": 100.0,
+            "rank": np.nan,
+        }
+        for method in study.methods
+        for parameter in ("b_l1[x]", "sigma_l1")
+    ]
+    estimates = pd.DataFrame(rows)
+    for suffix, width in (("", 1.96), ("90", 1.645), ("99", 2.576)):
+        estimates[f"lower{suffix}"] = estimates["mean"] - width * estimates["sd"]
+        estimates[f"upper{suffix}"] = estimates["mean"] + width * estimates["sd"]
+    scored = score_estimates(
+        estimates,
+        alpha={"b_l1[x]": (0.05,)},
+        parameters=["b_l1[x]"],
+        baseline=study.methods[0].name,
+    )
+    folder.mkdir()
+    estimates.to_parquet(folder / "estimates.parquet")
+    scored.to_parquet(folder / "performance.parquet")
+    return Invented(study, folder)
+
+
+def test_a_study_of_parity_says_whether_engines_agree(tmp_path: Path) -> None:
+    question = question_of(write_parity_study(tmp_path / "study"))
+    assert question.kind == PARITY and dot_figure(question, tmp_path) is None
+    assert answer(question) == [
+        "The engines agree on all 22 posteriors of 11 models.",
+        "Means differ by at most 1.0 combined Monte Carlo standard errors (limit 4), standard "
+        "deviations by at most 5% (limit 25%).",
+    ]
+    assert cautions(question) == []
+    texts = {c.group: {cell.text for cell in c.cells} for c in glance(question).columns}
+    assert texts["Difference of means"] == {"1.0"} and texts["Ratio of SDs"] == {"1.05"}
+    assert texts["Parameters"] == {"2 of 2"}
+
+
+@pytest.mark.parametrize("errors", [-6.0, 6.0])
+def test_a_difference_of_engines_is_a_fault(tmp_path: Path, errors: float) -> None:
+    question = question_of(write_parity_study(tmp_path / "study", errors))
+    assert answer(question) == [
+        "The engines do not agree on 1 of 22 posteriors of 11 models: means differ by at most 6.0 "
+        "combined Monte Carlo standard errors (limit 4), standard deviations by at most 5% (limit "
+        "25%); both fits must have converged."
+    ]
+    table = glance(question)
+    for column in table.columns[:3:2]:
+        faults = [m for m, cell in zip(question.methods, column.cells, strict=True) if cell.fault]
+        assert faults == ["random_slope_jags", "random_slope_stan"]
+
+
+def test_engines_do_not_agree_where_a_fit_did_not_converge(tmp_path: Path) -> None:
+    question = question_of(write_parity_study(tmp_path / "study", converged=False))
+    assert answer(question)[0].startswith("The engines do not agree on 2 of 22 posteriors")
+    assert "1 of 1 fit of random_slope_stan did not converge." in cautions(question)
 
 
 # -- what it costs ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 from rmm.study.report import write_report, write_table_report
 from tests.invented import write_study
-from tests.study.test_front import a_study_of, write_power_study
+from tests.study.test_front import a_study_of, write_parity_study, write_power_study
 from tests.study.test_table_report import a_table, results_of
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -298,8 +298,7 @@ def closed_form(folder: Path) -> Path:
 
 def parity(folder: Path) -> Path:
     """One data set, 22 methods."""
-    methods = [f"model_{i}_{engine}" for i in range(11) for engine in ("jags", "stan")]
-    return write_report(*write_study(folder, {}, methods, 8, truth=0.5))
+    return write_report(*write_parity_study(folder))
 
 
 def table(folder: Path) -> Path:

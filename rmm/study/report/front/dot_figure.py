@@ -14,7 +14,7 @@ from rmm.errors import counted
 from rmm.study.measures.proportions import acceptance_band
 from rmm.study.report.data.format_numbers import fixed
 from rmm.study.report.figures.chart import FORMATS, drawing, inline
-from rmm.study.report.front.question import NULL, POWER, Question
+from rmm.study.report.front.question import NULL, PARITY, POWER, Question
 from rmm.study.report.front.verdicts import Judged, Verdict, keeps_level
 
 #: More facets or methods are another figure.
@@ -137,8 +137,8 @@ def _plan(question: Question) -> _Plan | None:
             True,
         )
         decimals = 1
-    elif question.kind == POWER:
-        return None  # curves show more
+    elif question.kind in (POWER, PARITY):
+        return None  # curves show more; parity has no truth to compare with
     else:
         found = question.biases(estimand)
         scenarios = list(dict.fromkeys(o.scenario for o in found))

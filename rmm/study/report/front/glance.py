@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from rmm.errors import counted
 from rmm.study.design.estimand import Estimand
-from rmm.study.report.data.format_numbers import MISSING, fixed
+from rmm.study.report.data.format_numbers import fixed
+from rmm.study.report.front.cells import EMPTY, MARKS, Cell, Column
+from rmm.study.report.front.engine_pairs import pair_columns
 from rmm.study.report.front.question import CALIBRATION, Question, by_method
 from rmm.study.report.front.verdicts import Judged, Verdict
 from rmm.study.report.text.design_text import DESCRIPTIONS
@@ -19,42 +21,6 @@ MOST_COLUMNS = 4
 MOST_ESTIMANDS = 3
 #: On a phone with more numbers than these, some methods are shown on request only.
 MOST_ON_PHONES = 36
-MARKS = {
-    Verdict.FINE: "✓",
-    Verdict.CONSERVATIVE: "✓",
-    Verdict.BORDERLINE: "○",
-    Verdict.HIGH: "▲",
-    Verdict.LOW: "▼",
-}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number with its mark; `words` say the verdict to readers who hear the page."""
-
-    text: str
-    mark: str = ""
-    words: str = ""
-    fault: bool = False
-    pale: bool = False
-
-    @property
-    def empty(self) -> bool:
-        """Whether the method has no such number."""
-        return self.text == MISSING
-
-
-EMPTY = Cell(MISSING)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: `group` spans neighbours with the same; `target` stands under the heading."""
-
-    group: str
-    heading: str
-    target: str
-    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -104,6 +70,10 @@ class Glance:
 
 def glance(question: Question) -> Glance:
     """The table of the study's methods."""
+    names = tuple(_named(question, m) for m in question.methods)
+    if question.engine_pairs is not None:
+        pairs = pair_columns(question.results, question.engine_pairs, question.methods)
+        return Glance(names, (*pairs, _used(question)), False, False)
     columns: list[Column] = []
     estimands = list(question.results.study.estimands[:MOST_ESTIMANDS])
     null = question.null_scenarios(question.estimand)
@@ -127,7 +97,7 @@ def glance(question: Question) -> Glance:
     columns.append(_used(question))
     many = len(question.results.scenarios) > 1
     return Glance(
-        tuple(_named(question, m) for m in question.methods),
+        names,
         tuple(columns),
         many and any(c.group != "False positives, %" for c in columns),
         any(cell.pale for column in columns for cell in column.cells),
