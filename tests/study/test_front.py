@@ -24,10 +24,10 @@ from rmm.study.report.front.answer import _size_words, answer, reasons
 from rmm.study.report.front.cautions import cautions
 from rmm.study.report.front.dot_figure import dot_figure
 from rmm.study.report.front.front import front
-from rmm.study.report.front.glance import EMPTY, Glance, glance
+from rmm.study.report.front.glance import EMPTY, MOST_ON_PHONES, Glance, glance
 from rmm.study.report.front.paper_text import paper_text
 from rmm.study.report.front.precision import precision
-from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
+from rmm.study.report.front.question import CALIBRATION, NULL, PARITY, POWER, RECOVERY, Question
 from rmm.study.report.front.verdicts import Verdict, judged_deviation, judged_rate, keeps_level
 from rmm.study.report.page.page import again
 from tests import ROOT
@@ -93,21 +93,30 @@ def a_study(
     factors: Mapping[str, Sequence[Any]] | None = None,
     change: Any = None,
     labels: Mapping[str, Any] = LABELS,
+    kinds: Mapping[str, str] = KINDS,
 ) -> Invented:
     folder.mkdir()
     scenarios = scenario_frame(factors or {"overlap": [0.0, 1.0]})
     study = invent_study(
-        folder, scenarios, {m: KINDS[m] for m in rates}, truth=truth, report={"labels": labels}
+        folder, scenarios, {m: kinds[m] for m in rates}, truth=truth, report={"labels": labels}
     )
     estimates = estimates_of(scenarios, rates, n, truth)
     if change is not None:
         change(estimates)
     scored = score_estimates(
-        estimates, alpha={"b_l1[x]": (0.05,)}, parameters=["b_l1[x]"], baseline="avg"
+        estimates, alpha={"b_l1[x]": (0.05,)}, parameters=["b_l1[x]"], baseline=next(iter(rates))
     )
     estimates.to_parquet(folder / "estimates.parquet")
     scored.to_parquet(folder / "performance.parquet")
     return Invented(study, folder)
+
+
+def a_study_of(
+    folder: Path, rates: Mapping[str, Sequence[float]], factors: Mapping[str, Sequence[Any]]
+) -> Invented:
+    """A study of methods with any names, all regressions."""
+    kinds = dict.fromkeys(rates, "aggregation")
+    return a_study(folder, rates, factors=factors, labels={}, kinds=kinds)
 
 
 def question_of(invented: Invented) -> Question:
@@ -450,6 +459,7 @@ def test_every_number_of_the_figure_is_in_it(tmp_path: Path) -> None:
     question = question_of(a_study(tmp_path / "study"))
     figure = dot_figure(question, tmp_path)
     assert figure is not None
+    assert (figure.rest, figure.facets) == ("", 2)
     for svg in (figure.wide, figure.narrow):
         texts = set(re.findall(r">([^<>]+)</text>", svg))
         assert {"16.0", "14.0", "Averaging", "mmmm", "no shared members"} <= texts
@@ -468,6 +478,34 @@ def test_the_figure_for_phones_is_narrow(overlap: list[float], tmp_path: Path) -
         float(re.findall(r'viewBox="0 0 ([\d.]+) ', svg)[0]) for svg in (figure.wide, figure.narrow)
     )
     assert narrow < 300 < wide
+
+
+def test_a_phone_shows_the_worst_of_many_scenarios_first(tmp_path: Path) -> None:
+    """Five methods in eight scenarios: the two worst and another one fit, the rest follow."""
+    high = [0.05, 0.3, 0.05, 0.05, 0.05, 0.05, 0.2, 0.05]
+    rates = {f"m{i}": tuple(high) for i in range(5)}
+    factors = {"overlap": [i / 8 for i in range(8)]}
+    invented = a_study_of(tmp_path / "study", rates, factors)
+    figure = dot_figure(question_of(invented), tmp_path)
+    assert figure is not None and figure.facets == 8
+    first, rest = (
+        re.findall(r">overlap ([\d.]+)</text>", svg) for svg in (figure.narrow, figure.rest)
+    )
+    assert {"0.125", "0.75"} <= set(first) and len(first) < 8
+    assert sorted(first + rest) == sorted(f"{v:g}" for v in factors["overlap"])
+
+
+def test_a_phone_shows_faulty_methods_first(tmp_path: Path) -> None:
+    """Twelve methods, the last of which has faults; each number has a line on a phone."""
+    rates = {f"m{i}": (0.05,) for i in range(11)} | {"bad": (0.3,)}
+    invented = a_study_of(tmp_path / "study", rates, {"overlap": [0.0]})
+    table = glance(question_of(invented))
+    shown = [m for i, (m, *_) in enumerate(table.methods) if i not in table.folded]
+    assert "bad" in shown and shown[0] == "m0" and len(shown) < 12
+    numbers = sum(not c.cells[0].empty for c in table.columns)
+    assert len(shown) == MOST_ON_PHONES // numbers
+    few = glance(question_of(a_study(tmp_path / "few")))
+    assert few.folded == frozenset()
 
 
 def test_a_title_does_not_claim_what_few_data_sets_cannot_know(tmp_path: Path) -> None:
@@ -616,7 +654,7 @@ def test_the_headline_is_the_answer_and_a_small_table(tmp_path: Path) -> None:
 # -- power -----------------------------------------------------------------------------------------
 
 
-def a_power_study(folder: Path, rate: Any, n: int = 500) -> Question:
+def write_power_study(folder: Path, rate: Any, n: int = 500) -> Invented:
     """config/studies/power_weights.yaml with exact rejection rates rate(effect, groups)."""
     study = load_study(ROOT / "config" / "studies" / "power_weights.yaml")
     table = pd.DataFrame(study.scenario_columns())
@@ -638,7 +676,11 @@ def a_power_study(folder: Path, rate: Any, n: int = 500) -> Question:
     folder.mkdir()
     estimates.to_parquet(folder / "estimates.parquet")
     scored.to_parquet(folder / "performance.parquet")
-    return question_of(Invented(study, folder))
+    return Invented(study, folder)
+
+
+def a_power_study(folder: Path, rate: Any, n: int = 500) -> Question:
+    return question_of(write_power_study(folder, rate, n))
 
 
 def test_power_says_how_many_groups_are_needed(tmp_path: Path) -> None:
@@ -688,6 +730,95 @@ def test_power_that_is_not_reached_is_said(tmp_path: Path) -> None:
         "No method reached 80% power with the groups that were studied: the largest power was "
         "25.0%, with 400 groups."
     )
+
+
+# -- parity ----------------------------------------------------------------------------------------
+
+
+def write_parity_study(folder: Path, errors: float = 1.0, *, converged: bool = True) -> Invented:
+    """config/studies/parity_gaussian.yaml: means of engines differ by one Monte Carlo error.
+
+    Those of Stan: by `errors` in sigma_l1 of the last model, where it has `converged`.
+    """
+    study = load_study(ROOT / "config" / "studies" / "parity_gaussian.yaml")
+    (scenario,) = study.scenario_columns()["scenario"]
+    last = [method.name for method in study.methods if method.backend == "stan"][-1]
+    rows = [
+        {
+            "scenario": scenario,
+            "method": method.name,
+            "backend": method.backend,
+            "replication": 1,
+            "parameter": parameter,
+            "truth": 0.8,
+            "mean": 1.0
+            + (method.backend == "stan")
+            * (errors if (method.name, parameter) == (last, "sigma_l1") else 1.0)
+            * 0.01
+            * math.sqrt(2),
+            "sd": 0.1 if method.backend == "jags" else 0.105,
+            "mcse": 0.01,
+            "null": 0.0,
+            "seconds": 1.0,
+            "status": "ok" if converged or method.name != last else "not_converged",
+            "message": None,
+            "rmm_version": "0.1.0",
+            "ess_bulk": 100.0,
+            "rank": np.nan,
+        }
+        for method in study.methods
+        for parameter in ("b_l1[x]", "sigma_l1")
+    ]
+    estimates = pd.DataFrame(rows)
+    for suffix, width in (("", 1.96), ("90", 1.645), ("99", 2.576)):
+        estimates[f"lower{suffix}"] = estimates["mean"] - width * estimates["sd"]
+        estimates[f"upper{suffix}"] = estimates["mean"] + width * estimates["sd"]
+    scored = score_estimates(
+        estimates,
+        alpha={"b_l1[x]": (0.05,)},
+        parameters=["b_l1[x]"],
+        baseline=study.methods[0].name,
+    )
+    folder.mkdir()
+    estimates.to_parquet(folder / "estimates.parquet")
+    scored.to_parquet(folder / "performance.parquet")
+    return Invented(study, folder)
+
+
+def test_a_study_of_parity_says_whether_engines_agree(tmp_path: Path) -> None:
+    question = question_of(write_parity_study(tmp_path / "study"))
+    assert question.kind == PARITY and dot_figure(question, tmp_path) is None
+    assert answer(question) == [
+        "The engines agree in all 66 comparisons of parameters in 11 models.",
+        "Means differ by at most 1.0 combined Monte Carlo standard errors (limit 4), standard "
+        "deviations by at most 5% (limit 25%).",
+    ]
+    assert cautions(question) == []
+    texts = {c.group: {cell.text for cell in c.cells} for c in glance(question).columns}
+    assert texts["Difference of means"] == {"1.0"} and texts["Ratio of SDs"] == {"1.05"}
+    assert texts["Comparisons"] == {"6 of 6"} and texts["Effective draws"] == {"100"}
+    assert [label for label, _, _ in glance(question).methods][:2] == ["mean", "nesting"]
+    assert glance(question).methods[0][1].endswith("weights given: jags, stan, laplace")
+
+
+@pytest.mark.parametrize("errors", [-6.0, 6.0])
+def test_a_difference_of_engines_is_a_fault(tmp_path: Path, errors: float) -> None:
+    question = question_of(write_parity_study(tmp_path / "study", errors))
+    assert answer(question) == [
+        "The engines do not agree in 2 of 66 comparisons of parameters in 11 models: means differ "
+        "by at most 6.0 combined Monte Carlo standard errors (limit 4), standard deviations by at "
+        "most 5% (limit 25%); both fits must have converged."
+    ]
+    table = glance(question)
+    for column in table.columns[:3:2]:
+        faults = [m for m, cell in zip(table.methods, column.cells, strict=True) if cell.fault]
+        assert [label for label, _, _ in faults] == ["random_slope"]
+
+
+def test_engines_do_not_agree_where_a_fit_did_not_converge(tmp_path: Path) -> None:
+    question = question_of(write_parity_study(tmp_path / "study", converged=False))
+    assert answer(question)[0].startswith("The engines do not agree in 4 of 66 comparisons")
+    assert "1 of 1 fit of random_slope_stan did not converge." in cautions(question)
 
 
 # -- what it costs ---------------------------------------------------------------------------------

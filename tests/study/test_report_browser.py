@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import pandas as pd
 import pytest
 
-from rmm.study.report import write_report
+from rmm.study.report import write_report, write_table_report
 from tests.invented import write_study
+from tests.study.test_front import a_study_of, write_parity_study, write_power_study
+from tests.study.test_table_report import a_table, results_of
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
@@ -26,6 +30,12 @@ FLAGS = (
 )
 METHODS = ("aggregation", "mm", "mmmm")
 FACTORS = {"overlap": [0.0, 0.5, 1.0], "group_size": [3, 5, 10]}
+#: Violations of accessibility that axe-core finds.
+AXE = """
+const done = arguments[0];
+axe.run(document, {resultTypes: ["violations"], elementRef: false}).then(found => done(
+  found.violations.map(v => `${v.id}: ${v.nodes[0].target.join(" ")} (${v.nodes.length})`)));
+"""
 EVIL = "<script>alert(1)</script>"
 QUOTES = "\"a' & $b$ {c} %d"
 
@@ -256,24 +266,143 @@ def test_hostile_labels_are_text_everywhere(browser: Any, tmp_path: Path) -> Non
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
 
 
+def null_effect(folder: Path) -> Path:
+    return write_report(*write_study(folder, FACTORS, METHODS, 60))
+
+
+def power(folder: Path) -> Path:
+    return write_report(*write_power_study(folder, lambda e, g: 0.05 + e * g / 500))
+
+
+def recovery(folder: Path) -> Path:
+    """Six facets: a phone shows four at once."""
+    factors = {"overlap": [0.0, 0.5, 1.0], "group_size": [3, 5]}
+    return write_report(*write_study(folder, factors, METHODS, 120, truth=0.5))
+
+
+def calibration(folder: Path) -> Path:
+    """18 panels: a phone shows the 8 with the smallest p values at once."""
+    return write_report(*write_study(folder, FACTORS, METHODS, 60, ranks=True))
+
+
+def closed_form(folder: Path) -> Path:
+    invented = write_study(folder, FACTORS, METHODS[:1], 60)
+    scores = pd.read_parquet(folder / "performance.parquet")
+    known = scores["measure"].eq("rejection")
+    scores["reference"] = scores["value"].where(known) + scores["mcse"].where(known)
+    scores.assign(reference_source="a formula").to_parquet(folder / "performance.parquet")
+    page = write_report(*invented)
+    assert "All 9 simulated values agree with what is known" in page.read_text(encoding="utf-8")
+    return page
+
+
+def parity(folder: Path) -> Path:
+    """One data set, 22 methods."""
+    return write_report(*write_parity_study(folder))
+
+
+def table(folder: Path) -> Path:
+    command = "rmm study report table.csv --truth 0.5"
+    return write_table_report(results_of(a_table()), folder, command)
+
+
+def many_methods(folder: Path) -> Path:
+    """All that can be long: 12 methods, 8 scenarios, faults in some, and a long question."""
+    rates = {f"regression {i}": (0.05, 0.3, 0.1, 0.05, 0.05, 0.2, 0.05, 0.05) for i in range(12)}
+    study, results = a_study_of(folder, rates, {"overlap": [i / 8 for i in range(8)]})
+    aims = "Which of these analyses keep the level of the test where groups share members? " * 3
+    return write_report(replace(study, config={**study.config, "aims": aims}), results)
+
+
+KINDS_OF_STUDY: dict[str, Callable[[Path], Path]] = {
+    made.__name__: made
+    for made in (
+        null_effect,
+        power,
+        recovery,
+        calibration,
+        closed_form,
+        parity,
+        table,
+        many_methods,
+    )
+}
+#: Boxes that are cut off: outside of the window, or with content that is wider than they are.
+CUT_OFF = """
+return [...document.querySelectorAll("body *")]
+  .filter(e => e.checkVisibility() && !e.closest("svg, .hear")
+    && getComputedStyle(e).display !== "inline")
+  .filter(e => { const r = e.getBoundingClientRect();
+    return r.left < -1 || r.right > window.innerWidth + 1
+      || e.clientWidth && e.scrollWidth > e.clientWidth + 1; })
+  .map(e => e.tagName + " " + e.textContent.trim().slice(0, 40))
+"""
+
+
+@pytest.fixture(scope="module", params=KINDS_OF_STUDY)
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of one kind of study."""
+    return KINDS_OF_STUDY[request.param](tmp_path_factory.mktemp(request.param) / "study")
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("width", [400, 1280, 1920])
-def test_nothing_of_the_first_screen_is_cut_off(browser: Any, page: Path, width: int) -> None:
-    """Every box lies in the window, none hides what is in it; all closed it is short."""
-    visit(browser, page, width)
-    cut = browser.execute_script(
-        "return [...document.querySelectorAll('header *, #answer *, #figure_1 figcaption, "
-        "#figure_1 svg, .reasons *, .glance *, #care *, summary *')]"
-        ".filter(e => e.getClientRects().length && !e.closest('.hear')"
-        " && getComputedStyle(e).display !== 'inline')"
-        ".filter(e => { const r = e.getBoundingClientRect();"
-        " return r.left < -1 || r.right > window.innerWidth + 1"
-        " || e.clientWidth && e.scrollWidth > e.clientWidth + 1; })"
-        ".map(e => e.tagName + ' ' + e.textContent.trim().slice(0, 40))"
+def test_with_details_closed_a_report_is_short_and_nothing_is_cut_off(
+    browser: Any, report: Path, width: int
+) -> None:
+    """At most 3,000 pixels, also on a phone; every box lies in the window."""
+    visit(browser, report, width)
+    assert browser.execute_script(CUT_OFF) == []
+    assert browser.execute_script("return document.documentElement.scrollHeight") <= 3000
+
+
+@pytest.mark.thorough
+def test_a_phone_shows_on_request_what_is_folded(browser: Any, report: Path) -> None:
+    visit(browser, report, 400)
+    boxes = browser.find_elements("css selector", ".more input")
+    folded = len(browser.find_elements("css selector", "body .later"))
+    assert bool(boxes) == bool(folded)
+    assert shown(browser, ".later") == 0
+    for box in boxes:
+        box.click()
+    assert shown(browser, ".later") == folded
+    assert browser.execute_script(CUT_OFF) == []
+
+
+@pytest.mark.thorough
+def test_wide_screens_and_paper_show_everything(browser: Any, report: Path) -> None:
+    """Nothing is folded; printed, all parts are open."""
+    visit(browser, report, 1280)
+    everything = "body .later:not(.only-narrow *), td.gap"
+    count = len(browser.find_elements("css selector", everything))
+    assert shown(browser, everything) == count and shown(browser, ".more") == 0
+    closed = "details:not([open]) > :not(summary)"
+    assert shown(browser, "details.part") > 2
+    visible = (
+        f"return [...document.querySelectorAll('{closed}')].filter(e => e.checkVisibility()).length"
     )
-    assert cut == []
-    if width == 1280:
-        assert browser.execute_script("return document.documentElement.scrollHeight") < 3000
+    assert browser.execute_script(visible) == 0
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        visit(browser, report, 700)  # A4 in pixels is narrow
+        parts = len(browser.find_elements("css selector", closed))
+        assert parts and browser.execute_script(visible) == parts
+        assert shown(browser, everything) == count and shown(browser, ".more") == 0
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("width", [400, 1280])
+def test_every_kind_of_report_is_accessible(browser: Any, report: Path, width: int) -> None:
+    axe = pytest.importorskip("axe_selenium_python")
+    script = Path(axe.__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+    visit(browser, report, width)
+    browser.set_script_timeout(120)
+    browser.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
+    browser.execute_script(script.read_text(encoding="utf-8"))
+    found = browser.execute_async_script(AXE)
+    assert found == []
 
 
 @pytest.mark.thorough

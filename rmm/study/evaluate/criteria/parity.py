@@ -23,17 +23,22 @@ _KEYS = ["scenario", "replication", "parameter"]
 _OWN = ("name", "backend", "sampler", "gate", "replications")
 
 
-def pairs(study: Study) -> list[tuple[Method, Method]]:
-    """Methods of the same model and priors on two engines."""
+def same_models(study: Study) -> list[list[Method]]:
+    """Methods of the same model and priors, by model."""
     models: dict[str, list[Method]] = {}
     for method in study.methods:
         if method.backend not in WITHOUT_ENGINE:
             settled = dict.fromkeys(study.method_in(s, method.name) for s in study.scenarios)
             model = [{k: v for k, v in m.config.items() if k not in _OWN} for m in settled]
             models.setdefault(seeds.digest(model), []).append(method)
+    return list(models.values())
+
+
+def pairs(study: Study) -> list[tuple[Method, Method]]:
+    """Methods of the same model and priors on two engines."""
     return [
         pair
-        for same in models.values()
+        for same in same_models(study)
         for pair in itertools.combinations(same, 2)
         if pair[0].backend != pair[1].backend
     ]

@@ -265,7 +265,9 @@ def read_results(study: Study, folder: Path) -> StudyResults:
             f"{folder} is not the folder of a finished study. Missing: {', '.join(missing)}.\n"
             f"Run it first: {study.run_command}"
         )
-    estimates = _estimates(folder / names[0])
+    # Engines are compared by the Monte Carlo errors of their means.
+    more = ("mcse",) if "parity" in study.criteria else ()
+    estimates = _estimates(folder / names[0], more)
     _check_same_study(study, folder, estimates)
     performance = read_performance(folder / names[1])
     order = {scenario.id: i for i, scenario in enumerate(study.scenarios)}
@@ -302,12 +304,12 @@ def _check_same_study(study: Study, folder: Path, estimates: pd.DataFrame) -> No
             )
 
 
-def _estimates(path: Path) -> pd.DataFrame:
+def _estimates(path: Path, more: Sequence[str]) -> pd.DataFrame:
     """What a report shows of the estimates; texts that repeat are kept once.
 
     This is what takes most memory in a report: a million fits have millions of rows.
     """
-    table = read_table(path, _SHOWN, texts=_TEXTS)
+    table = read_table(path, (*_SHOWN, *more), texts=_TEXTS)
     return table.to_pandas(self_destruct=True, split_blocks=True)
 
 

@@ -140,6 +140,7 @@ def _chart(measured: Measured, results: Results) -> Chart | None:
         measured.y,
         keys(kept, measured.target_name),
         panel_size(len(results.methods), axis.names_methods) if len(kept) == 1 else (4.1, 2.75),
+        order=tuple(sorted(range(len(kept)), key=lambda i: -kept[i].distance)),
     )
 
 

@@ -31,6 +31,8 @@ from rmm.posterior.plots.style import SETTINGS, Look
 
 #: More panels than this are a wall, not a figure; the tables hold them all.
 MOST_PANELS = 12
+#: On a phone the first screen shows so many at once: below each other, or small ones in pairs.
+MOST_ON_PHONES, MOST_SMALL_ON_PHONES = 3, 8
 GREY, DARK = "#dcdcdc", "#555555"
 #: What dotted and dashed edges of bands look like, in figures and in their legends.
 DOTTED: dict[str, Any] = {"color": DARK, "lw": 0.9, "ls": (0, (1, 2))}
@@ -89,6 +91,9 @@ class Chart:
     size : (float, float)
         Width and height of one panel in inches.
         What is wider than a telephone scrolls in the page.
+    order : tuple of int
+        Numbers of the panels, those first that are farthest from what is right; empty if all
+        matter the same.
     """
 
     name: str
@@ -101,6 +106,7 @@ class Chart:
     keys: tuple[Key, ...] = ()
     size: tuple[float, float] = (4.1, 2.75)
     columns: int = 2
+    order: tuple[int, ...] = ()
 
     @property
     def points(self) -> int:
@@ -109,10 +115,18 @@ class Chart:
 
     @property
     def kind(self) -> str:
-        """How the page lays it out: wide, one (large) or many panels."""
+        """How the page lays it out: wide, one (large), small or other panels."""
         if self.size[0] > 5:
             return "wide"
-        return "one" if len(self.panels) == 1 else ""
+        if len(self.panels) == 1:
+            return "one"
+        return "small" if self.size[0] < 3 else ""
+
+    @property
+    def folded(self) -> frozenset[int]:
+        """Numbers of the panels that a phone shows on request only."""
+        most = MOST_SMALL_ON_PHONES if self.kind == "small" else MOST_ON_PHONES
+        return frozenset((self.order or tuple(range(len(self.panels))))[most:])
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,14 @@ class DotPanel:
     log: bool = False
     where: tuple[str, ...] = ()
 
+    @property
+    def distance(self) -> float:
+        """The largest distance of a value from the target; 0 without a target."""
+        if self.target is None:
+            return 0.0
+        values = (dot.value for line in self.lines for dot in line.dots)
+        return max((abs(v - self.target) for v in values if math.isfinite(v)), default=0.0)
+
     def draw(self, cell: Any, pen: Pen) -> None:
         """Draw into matplotlib Axes."""
         if self.log:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from rmm.errors import counted
@@ -69,6 +70,8 @@ class RankPanel:
         most = max(abs(v) for row in (*self.band, *(s.difference for s in self.steps)) for v in row)
         cell.set_ylim(-1.1 * most, 1.1 * most)
         cell.set_xlim(0, 1)
+        cell.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        cell.yaxis.set_major_locator(MaxNLocator(4, symmetric=True))
 
 
 def rank_table(results: Results) -> list[dict[str, Any]]:
@@ -143,23 +146,29 @@ def rank_plots(results: Results) -> list[Chart]:
         "above zero: estimates too high; below: too low; first above, then below: posteriors too "
         "narrow; first below, then above: too wide. Fits that did not converge count, too."
     )
+    counts = {row["n"] for row in rows}
+    if len(counts) == 1:
+        caption += f" Each panel: {counted(min(counts), 'data set')}."
     if len(panels) > MOST_PARAMETERS:
         caption += f" The first {MOST_PARAMETERS} of {len(panels)} panels; the table contains all."
+    panels = panels[:MOST_PARAMETERS]
+    smallest = [min(one.p for one in panel.steps) for panel in panels]
     return [
         Chart(
             "calibration",
             "Calibration: ranks of the true values",
             caption,
             "calibration",
-            tuple(panels[:MOST_PARAMETERS]),
+            tuple(panels),
             "Rank of the true value, as a share",
             "ECDF − uniform",
             (
                 Key("band", "95% of calibrated methods, all ranks at once"),
                 *method_keys(list(dict.fromkeys(row["method"] for row in rows))),
             ),
-            (3.3, 2.3),
-            3,
+            (2.3, 1.7),
+            4,
+            tuple(sorted(range(len(panels)), key=lambda i: smallest[i])),
         )
     ]
 
@@ -170,10 +179,11 @@ def _panels(rows: Sequence[dict[str, Any]], results: Results) -> list[RankPanel]
         key = (str(row["scenario"]["scenario"]), row["parameter"], row["n"])
         together.setdefault(key, []).append(row)
     bands = {n: simultaneous_band(n) for n in sorted({n for _, _, n in together})}
+    several = len(bands) > 1
     panels = []
     for (_, parameter, n), here in together.items():
         place = words(results, here[0]["scenario"])
-        title = f"{parameter}{', ' * bool(place)}{place}, {counted(n, 'data set')}"
+        title = ", ".join(filter(None, (parameter, place, counted(n, "data set") * several)))
         steps = tuple(_steps(row, results) for row in here)
         low, high = bands[n]
         where = results.filters.scenario(here[0]["scenario"])

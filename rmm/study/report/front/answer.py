@@ -15,9 +15,11 @@ from rmm.study.report.data.format_numbers import MINUS, compact, fixed
 from rmm.study.report.data.labels import readable
 from rmm.study.report.data.results import StudyResults
 from rmm.study.report.figures.rank_ecdf import rank_table
+from rmm.study.report.front.engine_pairs import pair_answer
 from rmm.study.report.front.question import (
     CALIBRATION,
     NULL,
+    PARITY,
     POWER,
     RECOVERY,
     Question,
@@ -319,6 +321,11 @@ def _for_one(question: Question) -> str:
     return f" for {question.labels.method(methods[0])}" if len(methods) == 1 else ""
 
 
+def _parity(question: Question) -> list[str]:
+    assert question.engine_pairs is not None
+    return pair_answer(question.results, question.engine_pairs)
+
+
 def _known_values(question: Question) -> list[str]:
     """Known values beside ours, where the study file asks for them."""
     rows = [r for r in reference_rows(question.results) if r["difference"] not in ("", "–")]
@@ -353,6 +360,7 @@ _ANSWERS: dict[str, Callable[[Question], list[str]]] = {
     POWER: _power,
     RECOVERY: _recovery,
     CALIBRATION: _calibration,
+    PARITY: _parity,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rmm.errors import counted
 from rmm.study.evaluate.engine_agreement import study_confirmations
 from rmm.study.report.data.results import StudyResults
-from rmm.study.report.front.question import Question
+from rmm.study.report.front.question import PARITY, Question
 from rmm.study.report.front.verdicts import JUDGED
 from rmm.study.report.tables.measure_tables import ALARM
 from rmm.study.report.text.lost_fits import lost_fit_findings
@@ -16,6 +16,8 @@ _WORDS = {"not_converged": "did not converge", "failed": "failed", "timeout": "t
 
 def cautions(question: Question) -> list[str]:
     """Remarks, those that concern the largest share of the fits first."""
+    if question.kind == PARITY:  # nothing is judged over data sets, or beside the truth
+        return _lost(question)[:MOST]
     found = [
         *_lost(question),
         *_deciding(question),

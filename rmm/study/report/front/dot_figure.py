@@ -14,13 +14,17 @@ from rmm.errors import counted
 from rmm.study.measures.proportions import acceptance_band
 from rmm.study.report.data.format_numbers import fixed
 from rmm.study.report.figures.chart import FORMATS, drawing, inline
-from rmm.study.report.front.question import NULL, POWER, Question
+from rmm.study.report.front.question import NULL, PARITY, POWER, Question
 from rmm.study.report.front.verdicts import Judged, Verdict, keeps_level
 
 #: More facets or methods are another figure.
 MOST_FACETS, MOST_METHODS, COLUMNS = 8, 14, 4
 #: Inches of the figure on wide screens, and on those of phones.
 WIDE, NARROW = 8.6, 3.9
+#: Inches of a method's row on both, and the height that a phone shows at once.
+ROW, NARROW_ROW, HEIGHT_ON_PHONES = 0.34, 0.28, 7.0
+#: Inches of a facet besides its rows.
+_HEAD = 0.55
 #: Values stand beside dots if there are no more of them.
 MOST_VALUES = 24
 #: Kind of method -> colour: regressions warm, membership models cool; 4.6:1 on white at least.
@@ -45,12 +49,18 @@ class DotFigure:
     title, caption : str
     wide, narrow : str
         SVG for pages; `narrow` has its facets below each other.
+    rest : str
+        SVG of the facets that phones show on request only; empty if there are none.
+    facets : int
+        Of both.
     """
 
     title: str
     caption: str
     wide: str
     narrow: str
+    rest: str
+    facets: int
 
 
 @dataclass(frozen=True)
@@ -66,11 +76,15 @@ class _Plan:
     decimals: int
     zero: bool
 
+    def of(self, scenario: str) -> list[Judged]:
+        """Numbers of one scenario."""
+        return [one for one in self.found if one.scenario == scenario]
+
     def band(self, scenario: str) -> tuple[float, float] | None:
         """Where 95% of correct methods are, with the fewest data sets of a facet."""
         if self.question.kind != NULL:
             return None
-        n = min(o.n for o in self.found if o.scenario == scenario)
+        n = min(one.n for one in self.of(scenario))
         low, high = acceptance_band(self.question.estimand.alpha[0], n)
         return self.factor * low, self.factor * high
 
@@ -82,7 +96,7 @@ def dot_figure(question: Question, folder: Path) -> DotFigure | None:
         return None
     rows = math.ceil(len(plan.scenarios) / COLUMNS)
     wide = _draw(plan, math.ceil(len(plan.scenarios) / rows), WIDE)
-    narrow = _draw(plan, 1, NARROW)
+    first, rest = _for_phones(plan)
     with drawing("figure_1"):
         for ending in (".svg", ".pdf"):
             FORMATS[ending](wide, folder / f"figure_1{ending}")
@@ -90,8 +104,26 @@ def dot_figure(question: Question, folder: Path) -> DotFigure | None:
     return DotFigure(
         title,
         _caption(plan),
-        *(inline(f, title, salt) for f, salt in ((wide, "f1w"), (narrow, "f1n"))),
+        inline(wide, title, "f1w"),
+        inline(_draw(plan, 1, NARROW, first), title, "f1n"),
+        inline(_draw(plan, 1, NARROW, rest), f"{title}: other scenarios", "f1r") if rest else "",
+        len(plan.scenarios),
     )
+
+
+def _for_phones(plan: _Plan) -> tuple[list[str], list[str]]:
+    """Scenarios that phones show at once, those farthest from the target, and the others."""
+    each = NARROW_ROW * len(_methods(plan)) + _HEAD
+    count = max(1, int(HEIGHT_ON_PHONES / each))
+    far = {
+        s: max(abs(o.value - plan.target / plan.factor) for o in plan.of(s)) for s in plan.scenarios
+    }
+    first = sorted(plan.scenarios, key=lambda s: -far[s])[:count]
+    return [s for s in plan.scenarios if s in first], [s for s in plan.scenarios if s not in first]
+
+
+def _methods(plan: _Plan) -> list[str]:
+    return [m for m in plan.question.methods if any(o.method == m for o in plan.found)]
 
 
 def _plan(question: Question) -> _Plan | None:
@@ -107,8 +139,8 @@ def _plan(question: Question) -> _Plan | None:
             True,
         )
         decimals = 1
-    elif question.kind == POWER:
-        return None  # curves show more
+    elif question.kind in (POWER, PARITY):
+        return None  # curves show more; parity has no truth to compare with
     else:
         found = question.biases(estimand)
         scenarios = list(dict.fromkeys(o.scenario for o in found))
@@ -156,20 +188,20 @@ def _caption(plan: _Plan) -> str:
     )
 
 
-def _draw(plan: _Plan, columns: int, width: float) -> Any:
+def _draw(plan: _Plan, columns: int, width: float, scenarios: Sequence[str] | None = None) -> Any:
     """Facets beside or below each other; methods are named once per row of facets."""
-    methods = [m for m in plan.question.methods if any(o.method == m for o in plan.found)]
-    rows = math.ceil(len(plan.scenarios) / columns)
-    height = 0.34 * len(methods) + 0.55
+    shown, methods = scenarios or plan.scenarios, _methods(plan)
+    rows = math.ceil(len(shown) / columns)
+    height = (NARROW_ROW if width == NARROW else ROW) * len(methods) + _HEAD
     with drawing("figure_1"):
         figure = Figure(figsize=(width, rows * height + 0.35), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         cells = [cell for row in grid for cell in row]
-        for number, (cell, scenario) in enumerate(zip(cells, plan.scenarios, strict=False)):
+        for number, (cell, scenario) in enumerate(zip(cells, shown, strict=False)):
             _facet(cell, plan, scenario, methods, named=number % columns == 0)
-        for cell in cells[len(plan.scenarios) :]:
+        for cell in cells[len(shown) :]:
             cell.set_visible(False)
-        for cell in cells[max(0, len(plan.scenarios) - columns) : len(plan.scenarios)]:
+        for cell in cells[max(0, len(shown) - columns) : len(shown)]:
             cell.tick_params(axis="x", labelbottom=True)  # nothing may be below
         _limits(cells[0], plan)
         figure.supxlabel(plan.x, fontsize=9)

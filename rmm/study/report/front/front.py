@@ -17,7 +17,7 @@ from rmm.study.report.front.dot_figure import DotFigure, dot_figure
 from rmm.study.report.front.glance import Glance, glance
 from rmm.study.report.front.paper_text import paper_text
 from rmm.study.report.front.precision import Precision, precision
-from rmm.study.report.front.question import CALIBRATION, NULL, POWER, RECOVERY, Question
+from rmm.study.report.front.question import CALIBRATION, NULL, PARITY, POWER, RECOVERY, Question
 
 #: Kind of question -> name of the figure that shows it for many scenarios.
 _OPENS = {
@@ -25,6 +25,7 @@ _OPENS = {
     POWER: "power_curves",
     RECOVERY: "bias",
     CALIBRATION: "calibration",
+    PARITY: "",
 }
 
 
@@ -46,7 +47,7 @@ class Front:
     table : Glance
     cautions : tuple of str
     opens : str
-        Name of the figure that stands first where there is no `figure`.
+        Name of the figure that stands first where there is no `figure`; empty for none.
     paper : str
         A paragraph for a paper.
     precision : Precision or None
@@ -99,6 +100,7 @@ def _question(question: Question) -> str:
         POWER: f"How often does a {test} find the effect of {what}?",
         RECOVERY: f"How far are estimates of {what} from the true value{held}?",
         CALIBRATION: "Do posterior distributions hold the true values as often as they should?",
+        PARITY: "Do engines give the same posterior of the same model and data?",
     }[question.kind]
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rmm.errors import counted
 from rmm.study.design.estimand import Estimand
-from rmm.study.report.data.format_numbers import MISSING, fixed
+from rmm.study.report.data.format_numbers import fixed
+from rmm.study.report.front.cells import EMPTY, MARKS, Cell, Column
+from rmm.study.report.front.engine_pairs import (
+    EngineModel,
+    common_name,
+    engine_models,
+    pair_columns,
+)
 from rmm.study.report.front.question import CALIBRATION, Question, by_method
 from rmm.study.report.front.verdicts import Judged, Verdict
 from rmm.study.report.text.design_text import DESCRIPTIONS
@@ -16,37 +24,8 @@ from rmm.study.report.text.design_text import DESCRIPTIONS
 MOST_COLUMNS = 4
 #: Estimands whose coverage is shown.
 MOST_ESTIMANDS = 3
-MARKS = {
-    Verdict.FINE: "✓",
-    Verdict.CONSERVATIVE: "✓",
-    Verdict.BORDERLINE: "○",
-    Verdict.HIGH: "▲",
-    Verdict.LOW: "▼",
-}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number with its mark; `words` say the verdict to readers who hear the page."""
-
-    text: str
-    mark: str = ""
-    words: str = ""
-    fault: bool = False
-    pale: bool = False
-
-
-EMPTY = Cell(MISSING)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: `group` spans neighbours with the same; `target` stands under the heading."""
-
-    group: str
-    heading: str
-    target: str
-    cells: tuple[Cell, ...]
+#: On a phone with more numbers than these, some methods are shown on request only.
+MOST_ON_PHONES = 36
 
 
 @dataclass(frozen=True)
@@ -80,6 +59,15 @@ class Glance:
         return found
 
     @property
+    def folded(self) -> frozenset[int]:
+        """Numbers of the methods that a phone shows on request only: those without faults first."""
+        rows = [[column.cells[i] for column in self.columns] for i in range(len(self.methods))]
+        counts = [sum(not cell.empty for cell in row) for row in rows]
+        order = sorted(range(len(rows)), key=lambda i: not any(c.fault for c in rows[i]))
+        ends = itertools.accumulate(counts[i] for i in order)
+        return frozenset(i for i, end in zip(order, ends, strict=True) if end > MOST_ON_PHONES)
+
+    @property
     def marks(self) -> set[str]:
         """Marks that are in it."""
         return {cell.mark for column in self.columns for cell in column.cells if cell.mark}
@@ -87,6 +75,11 @@ class Glance:
 
 def glance(question: Question) -> Glance:
     """The table of the study's methods."""
+    if question.engine_pairs is not None:
+        models = engine_models(question.results, question.engine_pairs)
+        rows = tuple(_model(question, one) for one in models)
+        return Glance(rows, tuple(pair_columns(question.results, models)), False, False)
+    names = tuple(_named(question, m) for m in question.methods)
     columns: list[Column] = []
     estimands = list(question.results.study.estimands[:MOST_ESTIMANDS])
     null = question.null_scenarios(question.estimand)
@@ -110,7 +103,7 @@ def glance(question: Question) -> Glance:
     columns.append(_used(question))
     many = len(question.results.scenarios) > 1
     return Glance(
-        tuple(_named(question, m) for m in question.methods),
+        names,
         tuple(columns),
         many and any(c.group != "False positives, %" for c in columns),
         any(cell.pale for column in columns for cell in column.cells),
@@ -124,6 +117,13 @@ def _sds(question: Question, estimand: Estimand) -> str:
 def _named(question: Question, method: str) -> tuple[str, str, str]:
     kind = question.kind_of(method)
     return question.labels.method(method), DESCRIPTIONS.get(kind, ""), kind
+
+
+def _model(question: Question, one: EngineModel) -> tuple[str, str, str]:
+    """A model on several engines: the part that its names have in common."""
+    kind = question.kind_of(one.methods[0])
+    name = common_name([question.labels.method(m) for m in one.methods])
+    return name, f"{DESCRIPTIONS.get(kind, '')}: {one.engines}", kind
 
 
 def _false_positives(

@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmm.study.design.estimand import Estimand
 from rmm.study.report.data.labels import Labels, labels_of
 from rmm.study.report.data.levels import is_null
 from rmm.study.report.data.results import Results, StudyResults
 from rmm.study.report.figures.rank_ecdf import rank_table
+from rmm.study.report.front.engine_pairs import pair_table
 from rmm.study.report.front.verdicts import (
     RELEVANT,
     Judged,
@@ -21,8 +22,12 @@ from rmm.study.report.front.verdicts import (
     judged_rate,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: Kinds of questions.
 CALIBRATION, NULL, POWER, RECOVERY = "calibration", "null effect", "power", "recovery"
+PARITY = "parity"
 #: Kinds of methods -> how all of them together are called.
 FAMILIES = {
     "Multiple-membership models": ("mm", "mmmm"),
@@ -54,11 +59,18 @@ class Question:
     @cached_property
     def kind(self) -> str:
         """What is asked: by the first estimand, its true values, and what the file asks for."""
+        if self.engine_pairs is not None:
+            return PARITY
         if rank_table(self.results):
             return CALIBRATION
         if isinstance(self.results, StudyResults) and self.results.study.power:
             return POWER
         return NULL if self.null_scenarios(self.estimand) else RECOVERY
+
+    @cached_property
+    def engine_pairs(self) -> pd.DataFrame | None:
+        """Comparisons of engines, where the study file asks for parity; else None."""
+        return pair_table(self.results)
 
     @cached_property
     def methods(self) -> list[str]:
