@@ -732,6 +732,43 @@ def test_power_that_is_not_reached_is_said(tmp_path: Path) -> None:
     )
 
 
+# -- known values ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("away", "said"),
+    [
+        (0.5, "All 4 values agree with the known ones, within 0.5 Monte Carlo errors."),
+        (4.0, "4 of 4 simulated values differ from the known ones by more than 3 Monte Carlo "),
+    ],
+)
+def test_known_values_come_first_and_are_in_the_figure(
+    tmp_path: Path, away: float, said: str
+) -> None:
+    """What methods do comes after it: a wrong method may agree with what is known of it."""
+    invented = a_study(tmp_path / "study", {m: RATES[m] for m in list(RATES)[:2]})
+    scores = pd.read_parquet(invented.folder / "performance.parquet")
+    plain = answer(question_of(invented))
+    known = scores["measure"].eq("rejection") & scores["policy"].eq("per_method")
+    scores["reference"] = (scores["value"] + away * scores["mcse"]).where(known)
+    scores.to_parquet(invented.folder / "performance.parquet")
+    question = question_of(invented)
+    first, *rest = answer(question)
+    assert first.startswith(said)
+    assert rest == plain[:1]
+    figure = dot_figure(question, tmp_path)
+    assert figure is not None and "Diamonds: values known" in figure.caption
+    without = dot_figure(question_of(a_study(tmp_path / "other")), tmp_path)
+    assert without is not None and "Diamonds" not in without.caption
+    shown = question.known("rejection", question.estimand)
+    rates = {
+        (r["method"], r["scenario"]): r for r in question.values("rejection", question.estimand)
+    }
+    assert {
+        place: pytest.approx(r["value"] + away * r["mcse"]) for place, r in rates.items()
+    } == shown
+
+
 # -- parity ----------------------------------------------------------------------------------------
 
 

@@ -334,15 +334,10 @@ def _known_values(question: Question) -> list[str]:
     distances = [abs(float(r["difference"].replace(MINUS, "-"))) for r in rows]
     far = sum(bool(r["far"]) for r in rows)
     if not far:
-        agree, largest = (
-            ("The simulated value agrees with the known one", "difference")
-            if len(rows) == 1
-            else (
-                f"All {len(rows)} simulated values agree with the known ones",
-                "largest difference",
-            )
-        )
-        return [f"{agree} ({largest}: {max(distances):.1f} Monte Carlo standard errors)."]
+        agree = "The value agrees with the known one"
+        if len(rows) > 1:
+            agree = f"All {len(rows)} values agree with the known ones"
+        return [f"{agree}, within {max(distances):.1f} Monte Carlo errors."]
     if len(rows) == 1:
         return [
             "The simulated value differs from the known one by "

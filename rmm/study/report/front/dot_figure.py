@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class _Plan:
     target: float
     decimals: int
     zero: bool
+    known: Mapping[tuple[str, str], float]
 
     def of(self, scenario: str) -> list[Judged]:
         """Numbers of one scenario."""
@@ -138,19 +139,29 @@ def _plan(question: Question) -> _Plan | None:
             estimand.alpha[0],
             True,
         )
-        decimals = 1
+        decimals, known = 1, question.known("rejection", estimand)
     elif question.kind in (POWER, PARITY):
         return None  # curves show more; parity has no truth to compare with
     else:
         found = question.biases(estimand)
         scenarios = list(dict.fromkeys(o.scenario for o in found))
         x, factor, target, zero = f"Bias of {what}, in standard deviations", 1.0, 0.0, False
-        decimals = 2
+        decimals, known = 2, _known_biases(question)
     found = [one for one in found if one.shown]
     scenarios = [s for s in scenarios if any(o.scenario == s for o in found)]
     if not found:
         return None
-    return _Plan(question, found, scenarios, x, factor, factor * target, decimals, zero)
+    return _Plan(question, found, scenarios, x, factor, factor * target, decimals, zero, known)
+
+
+def _known_biases(question: Question) -> dict[tuple[str, str], float]:
+    """In standard deviations of the estimates, as the biases."""
+    sds = {
+        (str(row["method"]), str(row["scenario"])): float(row["value"])
+        for row in question.values("empirical_se", question.estimand)
+    }
+    known = question.known("bias", question.estimand)
+    return {place: value / sds[place] for place, value in known.items() if sds.get(place, 0) > 0}
 
 
 def _title(plan: _Plan) -> str:
@@ -173,6 +184,8 @@ def _caption(plan: _Plan) -> str:
     counts = sorted({o.n for o in plan.found})
     fewest = f"{counts[0]:,} to " if len(counts) > 1 else ""
     usable = f"{fewest}{counted(counts[-1], 'usable data set')} per scenario and method."
+    if plan.known:
+        usable = f"Diamonds: values known from theory or publications. {usable}"
     if question.kind == NULL:
         level = 100 * question.estimand.alpha[0]
         return (
@@ -224,6 +237,18 @@ def _facet(cell: Any, plan: _Plan, scenario: str, methods: Sequence[str], *, nam
         value, low, high = (plan.factor * v for v in (one.value, one.low, one.high))
         cell.plot([low, high], [place, place], color=colour, lw=1.8, zorder=3)
         cell.plot([value], [place], "o", color=colour, ms=5.5, zorder=4)
+        known = plan.known.get((method, scenario))
+        if known is not None:  # above the others: agreement is what is looked for
+            cell.plot(
+                [plan.factor * known],
+                [place],
+                "D",
+                mfc="none",
+                mec="#111111",
+                mew=1.1,
+                ms=8,
+                zorder=5,
+            )
         if few:
             fault = one.verdict in (Verdict.HIGH, Verdict.LOW)
             cell.annotate(
@@ -254,6 +279,7 @@ def _facet(cell: Any, plan: _Plan, scenario: str, methods: Sequence[str], *, nam
 def _limits(cell: Any, plan: _Plan) -> None:
     """The same axis in all facets, with room for the numbers beside the dots."""
     ends = [plan.factor * e for o in plan.found for e in (o.low, o.high)] + [plan.target]
+    ends += [plan.factor * value for value in plan.known.values()]
     low, high = min(ends), max(ends)
     room = 0.16 * (high - low if high > low else 1.0)
     cell.set_xlim(0 if plan.zero else low - room, high + room)

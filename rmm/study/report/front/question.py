@@ -202,6 +202,14 @@ class Question:
         rows = self._of("relative_error_se", estimand, scenarios)
         return [judged_deviation(row, len(scenarios)) for row in rows]
 
+    def known(self, measure: str, estimand: Estimand) -> dict[tuple[str, str], float]:
+        """(method, scenario) -> the value that the study file says is known, where it does."""
+        return {
+            (str(row["method"]), str(row["scenario"])): float(row["reference"])
+            for row in self.values(measure, estimand)
+            if not math.isnan(float(row.get("reference", math.nan)))
+        }
+
     def values(self, measure: str, estimand: Estimand) -> list[Mapping[Any, Any]]:
         """Rows of any measure."""
         return list(self._of(measure, estimand, list(self._records)))
