@@ -131,7 +131,7 @@ class KernelOutcome:
     Attributes
     ----------
     likelihood : int
-        Which log likelihood: its place in `Family` of kernels.cpp.
+        Which log likelihood: its place in `Likelihood` of kernels.cpp.
     y : (J,) array
         Outcome, choice or event.
     known : (J,) array
@@ -176,6 +176,9 @@ class Family:
     Attributes
     ----------
     name : str
+    link : str
+        The family's only link function, as in ``fit(..., link="log")``; "" if `link` is no option of
+        it. Other links of a family are families of their own: ``OTHER_LINKS`` in `rmm.families`.
     outcome_kinds : tuple of str
         Kinds of `rmm.formula.terms.Outcome` that it takes.
     domain : Domain or None
@@ -324,6 +327,7 @@ class Family:
     stan_data: str
     stan_model: str
     jags_model: str
+    link: str = ""
     domain: Domain | None = None
     normal_sd: str = ""
     normal_y: str = "y"
