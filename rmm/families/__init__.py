@@ -83,23 +83,15 @@ SYNONYMS: dict[str, str] = {
 #: Names of the model of `rmm.multinomial`, which is no family of one linear predictor.
 _UNORDERED = ("multinomial", "multinom", "categorical", "mlogit", "multinomiallogit")
 
-#: Families that are another one with another link: name and link -> family. Families of one link
-#: have it under their own name, so that it may be stated.
-LINKS: dict[str, dict[str, str]] = {
+#: Families that are another one with another link: name and link -> family.
+OTHER_LINKS: dict[str, dict[str, str]] = {
     "binomial": {"logit": "binomial", "probit": "probit", "cloglog": "cloglog"},
-    "probit": {"probit": "probit"},
-    "cloglog": {"cloglog": "cloglog"},
-    "gaussian": {"identity": "gaussian"},
-    "student": {"identity": "student"},
-    "poisson": {"log": "poisson"},
-    "negbinomial": {"log": "negbinomial"},
-    "zero_inflated_poisson": {"log": "zero_inflated_poisson"},
-    "zero_inflated_negbinomial": {"log": "zero_inflated_negbinomial"},
-    "hurdle_poisson": {"log": "hurdle_poisson"},
-    "hurdle_negbinomial": {"log": "hurdle_negbinomial"},
-    "gamma": {"log": "gamma"},
-    "beta": {"logit": "beta"},
 }
+
+#: Links that may be stated: name and link -> family. Families of one link have it as `Family.link`.
+LINKS: dict[str, dict[str, str]] = {
+    name: {family.link: name} for name, family in FAMILIES.items() if family.link
+} | OTHER_LINKS
 
 
 def family_name(text: str) -> str | None:

@@ -111,7 +111,8 @@ class Curvature:
         Normalised, all groups together.
     gradient : (S, J) array
     weight : (S, J) or (S, 1) array
-        Minus the Hessian is the diagonal matrix of these less `shared`.
+        Minus the Hessian is the diagonal matrix of these less `shared`. If the likelihood is not
+        log-concave: 0 where they would be negative, or their expectations.
     shared : callable or None
         ``(s, rows) -> (K, P)``: for the (J, P) rows B of predictor s a matrix C such that minus
         the Hessian in B's coefficients is B' diag(weight) B - C'C. None: there is no such part.
@@ -131,7 +132,7 @@ class KernelOutcome:
     Attributes
     ----------
     likelihood : int
-        Which log likelihood: its place in `Family` of kernels.cpp.
+        Which log likelihood: its place in `Likelihood` of kernels.cpp.
     y : (J,) array
         Outcome, choice or event.
     known : (J,) array
@@ -176,6 +177,9 @@ class Family:
     Attributes
     ----------
     name : str
+    link : str
+        The only link function, which users may state: ``fit(..., link="log")``. "": they may not.
+        Other links of a family are families of their own: ``OTHER_LINKS`` in `rmm.families`.
     outcome_kinds : tuple of str
         Kinds of `rmm.formula.terms.Outcome` that it takes.
     domain : Domain or None
@@ -255,13 +259,14 @@ class Family:
         likelihood of each group's linear predictor, mean and precision. Stan programs sample
         effects about what it says of them; the posterior does not depend on it.
     curvature : callable or None
-        ``(eta, values, outcome) -> Curvature``; None where backend ``"laplace"`` is not to be had.
+        ``(eta, values, outcome) -> Curvature``. None: backend ``"laplace"`` refuses the family.
     kernel : callable or None
         ``(outcome) -> KernelOutcome``; without it backend ``"laplace"`` computes in NumPy.
     stan_functions, stan_data, stan_transformed_data, stan_model : str
         Lines of program text. They may use ``eta`` and the family's data and parameters.
     jags_model : str
-        JAGS lines inside ``for (j in 1:J)``.
+        JAGS lines inside ``for (j in 1:J)``. Obligatory: for a likelihood that JAGS does not have,
+        see docs/developing.md.
     jags_outside : str
         JAGS lines outside of it, such as a baseline.
     jags_block : bool
@@ -324,6 +329,7 @@ class Family:
     stan_data: str
     stan_model: str
     jags_model: str
+    link: str = ""
     domain: Domain | None = None
     normal_sd: str = ""
     normal_y: str = "y"

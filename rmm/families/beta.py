@@ -121,6 +121,7 @@ def _classic_priors(outcome: Outcome) -> dict[str, Prior]:
 
 BETA = Family(
     name="beta",
+    link="logit",
     measure="density",
     outcome_kinds=("plain",),
     domain=Domain(lambda y: (y > 0) & (y < 1), "be between 0 and 1", _of_shares),

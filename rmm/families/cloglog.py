@@ -105,6 +105,7 @@ def _for_outcome(kind: str, strata: bool = False) -> Family:
 CLOGLOG = replace(
     BINOMIAL,
     name="cloglog",
+    link="cloglog",
     scale=_scale,
     widths=_widths,
     log_likelihood=_log_likelihood,

@@ -80,6 +80,7 @@ def _classic_priors(outcome: Outcome) -> dict[str, Prior]:
 
 GAMMA = Family(
     name="gamma",
+    link="log",
     measure="density",
     outcome_kinds=("plain",),
     domain=POSITIVE,

@@ -68,6 +68,7 @@ def _residual_variance(values: Values, outcome: Outcome) -> Array:
 
 GAUSSIAN = Family(
     name="gaussian",
+    link="identity",
     measure="density",
     outcome_kinds=("plain",),
     intercept=True,

@@ -110,6 +110,7 @@ def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator
 LOGNORMAL = replace(
     GAUSSIAN,
     name="lognormal",
+    link="",
     domain=POSITIVE,
     parameters=(
         Parameter(

@@ -88,6 +88,7 @@ def _classic_priors(outcome: Outcome) -> dict[str, Prior]:
 
 NEGBINOMIAL = Family(
     name="negbinomial",
+    link="log",
     measure="counts",
     outcome_kinds=("plain",),
     intercept=True,

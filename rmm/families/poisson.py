@@ -104,6 +104,7 @@ def _working(outcome: Outcome) -> tuple[Array, Array]:
 
 POISSON = Family(
     name="poisson",
+    link="log",
     measure="counts",
     outcome_kinds=("plain",),
     intercept=True,

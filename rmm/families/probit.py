@@ -86,6 +86,7 @@ def _for_outcome(kind: str, strata: bool = False) -> Family:
 PROBIT = replace(
     BINOMIAL,
     name="probit",
+    link="probit",
     scale=_scale,
     widths=_widths,
     log_likelihood=_log_likelihood,

@@ -92,6 +92,7 @@ def _priors(outcome: Outcome) -> dict[str, Prior]:
 
 STUDENT = Family(
     name="student",
+    link="identity",
     measure="density",
     outcome_kinds=("plain",),
     intercept=True,
