@@ -65,6 +65,10 @@ def hostile_labels(draw: random.Random, number: int, without: str = "") -> list[
     return list(found)
 
 
+#: Attributes that are shown or read aloud, and load nothing.
+_TEXT = ("aria-label", "alt", "data-label", "title")
+
+
 class Elements(HTMLParser):
     """Elements and attributes of a page."""
 
@@ -131,7 +135,8 @@ def page_faults(text: str, harmless: Elements, pages: Iterable[str]) -> Iterator
     known = {"", *pages}
     if more_links := [link for link in page.links if link.partition("#")[0] not in known]:
         yield f"links: {more_links[:3]}"
-    if any("url(" in value.replace("url(#", "") for _, value in page.attributes):
+    loading = (value for name, value in page.attributes if name not in _TEXT)
+    if any("url(" in value.replace("url(#", "") for value in loading):
         yield "an address in an attribute"
 
 
