@@ -56,9 +56,7 @@ def test_space(capsys: pytest.CaptureFixture[str]) -> None:
     assert "b_w[b1]" in capsys.readouterr().out
 
 
-def cache_published(
-    name: str, file: str, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def cache_published(name: str, file: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache with the file that `load` would download, from the data at hand."""
     table, source = pd.read_parquet(shared_file("data", f"{file}.parquet")), SOURCES[name]
     whole = table.select_dtypes("int64").columns  # floating-point numbers in R's file

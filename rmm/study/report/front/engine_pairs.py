@@ -55,8 +55,8 @@ def pair_answer(results: Results, table: pd.DataFrame) -> list[str]:
             f"{apart[0].upper()}{apart[1:]}.",
         ]
     return [
-        f"The engines do not agree on {failed:,} of {len(table):,} posteriors of {models}: {apart}; "
-        "both fits must have converged."
+        f"The engines do not agree on {failed:,} of {len(table):,} posteriors of {models}: "
+        f"{apart}; both fits must have converged."
     ]
 
 
@@ -69,7 +69,8 @@ def pair_columns(results: Results, table: pd.DataFrame, methods: list[str]) -> l
     for method in methods:
         names = [f"{a.name}, {b.name}" for a, b in pairs if method in (a.name, b.name)]
         rows[method] = table[table["methods"].isin(names)]
-    ratio = limits["sd_ratio"]
+    largest = limits["sd_ratio"]
+    ratios = {m: np.exp(np.log(rows[m]["sd_ratio"]).abs().max()) for m in methods}
     return [
         Column(
             "Difference of means",
@@ -80,8 +81,8 @@ def pair_columns(results: Results, table: pd.DataFrame, methods: list[str]) -> l
         Column(
             "Ratio of SDs",
             "farthest from 1",
-            f"limit {ratio:g}",
-            tuple(_cell(np.exp(np.log(rows[m]["sd_ratio"]).abs().max()), ratio, 2) for m in methods),
+            f"limit {largest:g}",
+            tuple(_cell(ratio, largest, 2) for ratio in ratios.values()),
         ),
         Column(
             "Parameters",
