@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from rmm.datasets.sources import SOURCES
+from rmm.errors import SpecificationWarning
 from tests import ROOT
 from tests.coalitions import shared_file
 from tests.datasets.test_datasets import write
@@ -55,19 +56,67 @@ def test_space(capsys: pytest.CaptureFixture[str]) -> None:
     assert "b_w[b1]" in capsys.readouterr().out
 
 
+def cache_published(name: str, file: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache with the file that `load` would download, from the data at hand."""
+    table, source = pd.read_parquet(shared_file("data", f"{file}.parquet")), SOURCES[name]
+    whole = table.select_dtypes("int64").columns  # floating-point numbers in R's file
+    frame = table.astype(dict.fromkeys(whole, float))
+    write(cache / "datasets" / source.file, **{source.frame: frame})
+    monkeypatch.setenv("RMM_CACHE", str(cache))
+
+
+@pytest.mark.docs
+def test_posteriors_are_those_of_the_examples_of_bml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 means, 15 standard deviations and 19 intervals that bml prints.
+
+    The effective draws that bml states for one parameter, 149, are an error of .08 posterior sds of
+    a mean; four of them are .33, and .6 are 4 errors with 45 draws, which the correlated standard
+    deviations of the last model may have. An sd of 149 draws has an error of 6%, a quantile at 2.5%
+    one of .22 sds.
+    """
+    cache_published("coalgov", "coalgov_bml", tmp_path / "cache", monkeypatch)
+    (tmp_path / "printed.csv").write_text(_printed_by_bml(), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(SpecificationWarning, match="does not vary within any member"):
+        names = run("bml")
+    bml, ours = names["bml"], names["ours"]
+    assert len(bml) == 20 and bml.notna().sum().to_dict() == {
+        "mean": 20,
+        "sd": 15,
+        "q2.5": 19,
+        "q97.5": 19,
+    }
+    apart = ((ours["mean"] - bml["mean"]) / ours["sd"]).abs()
+    mixed_slowly = [("party", "sigma_l1"), ("party", "sigma_slope_l1[finance]")]
+    assert apart.drop(mixed_slowly).max() < 0.33, apart
+    assert apart.max() < 0.6, apart
+    ratio = (ours["sd"] / bml["sd"]).dropna()
+    assert ratio.between(0.76, 1.32).all(), ratio  # four errors of 6%, and rounding
+    for column in ("q2.5", "q97.5"):
+        far = ((ours[column] - bml[column]) / ours["sd"]).abs()
+        assert far.max() < 0.88, far  # four errors
+
+
+def _printed_by_bml() -> str:
+    blocks = pages.blocks((EXAMPLES / "bml.md").read_text(encoding="utf-8"))
+    return next(block.code for block in blocks if block.value == "printed.csv")
+
+
 @pytest.mark.docs
 @pytest.mark.parametrize(
     ("page", "name", "file"),
-    [("which-weights", "coalgov", "coalgov_bml"), ("workers", "wage1", "wage1_wide")],
+    [
+        ("which-weights", "coalgov", "coalgov_bml"),
+        ("workers", "wage1", "wage1_wide"),
+        ("bml", "coalgov", "coalgov_bml"),
+    ],
 )
 def test_pages_of_published_data_print_what_they_show(
     page: str, name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, source = pd.read_parquet(shared_file("data", f"{file}.parquet")), SOURCES[name]
-    whole = table.select_dtypes("int64").columns  # floating-point numbers in R's file
-    frame = table.astype(dict.fromkeys(whole, float))
-    write(tmp_path / "cache" / "datasets" / source.file, **{source.frame: frame})
-    monkeypatch.setenv("RMM_CACHE", str(tmp_path / "cache"))
+    cache_published(name, file, tmp_path / "cache", monkeypatch)
     (tmp_path / "run").mkdir()
     for block, printed, shown in pages.run(EXAMPLES / f"{page}.md", tmp_path / "run"):
         assert shown is None or not pages.differences(printed, shown.code), block.code

@@ -100,7 +100,8 @@ def _false_positives(
         said += " of data sets" * (len(bad) == 1)
     else:
         low, high = worst[ordered[-1]], worst[ordered[0]]
-        said = f"{question.named(bad)} found {what} in {_span(low, high)} of data sets"
+        who = question.named(bad, inside=bool(where))
+        said = f"{who} found {what} in {_span(low, high)} of data sets"
     return f"{where}{said}."
 
 

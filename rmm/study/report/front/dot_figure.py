@@ -116,9 +116,8 @@ def _for_phones(plan: _Plan) -> tuple[list[str], list[str]]:
     """Scenarios that phones show at once, those farthest from the target, and the others."""
     each = NARROW_ROW * len(_methods(plan)) + _HEAD
     count = max(1, int(HEIGHT_ON_PHONES / each))
-    far = {
-        s: max(abs(o.value - plan.target / plan.factor) for o in plan.of(s)) for s in plan.scenarios
-    }
+    target = plan.target / plan.factor
+    far = {s: max(abs(one.value - target) for one in plan.of(s)) for s in plan.scenarios}
     first = sorted(plan.scenarios, key=lambda s: -far[s])[:count]
     return [s for s in plan.scenarios if s in first], [s for s in plan.scenarios if s not in first]
 
