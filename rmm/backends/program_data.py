@@ -107,7 +107,8 @@ def _effects(part: MemberPart, m: Membership) -> dict[str, Any]:
     if m.walk is not None:
         out["place_l1"] = m.walk.place + 1
     elif part.effects:
-        out |= {"N_l1": m.n_members, "member": m.member + 1}
+        index = "occasion" if part.series else "member"
+        out |= {"N_l1": m.n_effects, index: m.effect + 1}
     if m.root is not None:
         out["root_l1"] = m.root
     if m.slopes is not None:

@@ -365,6 +365,8 @@ def _coords(
         coords[f"coefficient_f{part.suffix}"] = [f.label for f in part.parametric_features]
         coords[f"member{part.suffix}"] = kind.labels
         coords[part.memberships] = np.arange(1, len(kind.rows) + 1)
+        if own.series is not None:
+            coords[part.occasions] = own.series.labels(kind.labels)
         slopes = () if own.slopes is None else own.slopes.labels
         coords[f"slope_l1{part.suffix}"] = slopes
         coords[part.pair] = part.pairs(slopes)

@@ -102,6 +102,7 @@ def _membership(member: Membership, groups: Array) -> Membership:
         offset=None if member.offset is None else member.offset[rows],
         rows=member.rows[rows],
         walk=None if member.walk is None else member.walk.some(rows),
+        series=None if member.series is None else member.series.some(rows),
         slopes=None
         if member.slopes is None
         else replace(member.slopes, values=member.slopes.values[rows]),

@@ -163,8 +163,8 @@ def _uses_precision(spec: ModelSpec, parameter: Parameter) -> bool:
 
 
 def _standard_sds(spec: ModelSpec) -> set[str]:
-    """Standard deviations of walks and correlated effects, which are multiplied by them."""
-    alone = {p.sigma for p in spec.members if p.walk or p.in_role}
+    """Standard deviations of effects that are made of ones with the standard deviation 1."""
+    alone = {p.sigma for p in spec.members if p.in_time or p.in_role}
     correlated = [p for p in spec.members if p.correlated]
     return alone | {name for p in correlated for name in (p.sigma, p.sigma_slope)}
 

@@ -80,8 +80,9 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
     PriorError
         If a standard deviation is held at 0, which has no precision.
     """
+    shares = {p.name for p in spec.parameters if p.support == "probability"}
     for name, value in priors.items():
-        if not name.startswith("prior_") and np.min(value) <= 0:
+        if not name.startswith("prior_") and name not in shares and np.min(value) <= 0:
             raise PriorError(
                 f"JAGS cannot fix `{name}` at {np.min(value):g}. Leave the random effects out "
                 "instead: write RE=FALSE, or remove hm()."
@@ -148,6 +149,7 @@ def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
     nodes: list[str] = []
     standard = spec.family.jags_standard_effects
     walks = {part.step: effect_node(part) for part in spec.members if part.walk}
+    walks |= {part.independent: effect_node(part) for part in spec.members if part.series}
     correlated = [part for part in spec.members if part.correlated]
     made = {name for part in correlated for name in (part.u, part.u_slope)}
     made |= {name for roles in spec.roles for name in roles.effects}
@@ -354,7 +356,7 @@ def _thresholds(spec: ModelSpec) -> list[str]:
 
 
 #: Vectors and rows by membership -> their value for groups without a member.
-_BY_MEMBERSHIP = {"member": 1, "place_l1": 1, "weight": 0, "offset_l1": 0}
+_BY_MEMBERSHIP = {"member": 1, "occasion": 1, "place_l1": 1, "weight": 0, "offset_l1": 0}
 
 
 def _padded(part: MemberPart, shared: Mapping[str, Any]) -> dict[str, Any]:

@@ -195,6 +195,10 @@ def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[s
     for part, member in zip(spec.members, model.design.members, strict=True):
         if member.walk is not None and part.step in out:
             out[part.u] = _walks(out.pop(part.step), member.walk)
+        if member.series is not None and part.independent in out:
+            own = next(found for found in model.series if found.rho == part.rho)
+            rho = own.correlations(values, count)
+            out[part.u] = member.series.effects(out.pop(part.independent), rho)
         if member.root is not None and part.independent in out:
             out[part.u] = out.pop(part.independent) @ member.root.T
     for own, loadings in zip(spec.correlated, model.loadings, strict=True):

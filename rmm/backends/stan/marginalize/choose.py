@@ -119,7 +119,7 @@ def choose_marginalization(
 
 def _made_of_others(part: MemberPart) -> bool:
     """Whether its effects are made of other, independent ones, which are all sampled."""
-    return part.walk or part.correlated or part.related or part.in_role
+    return part.in_time or part.correlated or part.related or part.in_role
 
 
 def _chosen(

@@ -80,6 +80,7 @@ def size_name(parameter: Parameter) -> str:
         "coefficient_w": "K_w",
         "coefficient_f": "K_f",
         "member": "N_l1",
+        "occasion": "N_l1",
         "nesting": "H",
         "threshold": "K_tau",
     }

@@ -26,6 +26,7 @@ from rmm.backends.stan.effects import (
     related_lines,
     role_lines,
     sd_name,
+    series_lines,
     slope_declaration,
     slope_density,
     slope_lines,
@@ -253,7 +254,8 @@ def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
     for parameter in spec.sampled:
         lines += weight_lines(parameter, forms)
     for part in spec.members:
-        lines += [*walk_lines(part), *related_lines(part), *slope_lines(part)]
+        lines += [*walk_lines(part), *series_lines(part)]
+        lines += [*related_lines(part), *slope_lines(part)]
     for roles in spec.roles:
         lines += role_lines(roles, spec.members)
     return lines
