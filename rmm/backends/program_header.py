@@ -121,9 +121,9 @@ def _effects(spec: ModelSpec) -> list[str]:
                 f"normal(0, {part.sigma});"
             )
             found.append(
-                f"  each later one ~ normal(r * the one before, {part.sigma} * sqrt(1 - r^2)), "
-                f"r = {part.rho}^(time between both)"
+                f"  each later one ~ normal(r * the one before, {part.sigma} * sqrt(1 - r^2)),"
             )
+            found.append(f"  r = {part.rho}^(time between both)")
         elif part.related:
             found.append(
                 f"{part.u} ~ multivariate normal(0, {part.sigma}^2 * {part.block.covariance}): "

@@ -155,6 +155,11 @@ class MemberBlock:
             return self.series.time
         return self.autoregressive if isinstance(self.autoregressive, str) else None
 
+    @property
+    def times_known(self) -> bool:
+        """Whether a member's effects belong to times, so that other groups do not change them."""
+        return self.series is not None and self.series.time is not None
+
 
 @dataclass(frozen=True)
 class NestingBlock:

@@ -249,8 +249,10 @@ class FitTables(AfterFit):
     def member_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the members: one row per member, with convergence columns.
 
-        With `ar =` one row per membership, indexed by the user's row number (0-based) and sorted
-        by member and time, with columns member, group and order (1, 2, ... within a member) first.
+        With random walks (`ar = time`) one row per membership, indexed by the user's row number
+        (0-based) and sorted by member and time, with columns member, group and order (1, 2, ...
+        within a member) first. With `ar = ar1(time)` one row per member and time, indexed by both,
+        with columns member and time (order without a time column) first.
         With random slopes one row per member and effect, which the first column names:
         ``Intercept``, or the covariate. Blocks with the same name in `cor =` have the same members,
         those of all of them: a member without one of these roles has a correlated effect there.
@@ -271,10 +273,16 @@ class FitTables(AfterFit):
             If the model has no such block or effects, or the fit did not keep them.
         """
         part = self._part(block)
-        walk = self.model.design.members[block - 1].walk
+        member = self.model.design.members[block - 1]
+        walk, series = member.walk, member.series
         if part.slopes:
             return self._slopes(part)
         table = self._effects(part.u)
+        if series is not None:
+            labels = self.model.grouped.members[block - 1].labels
+            table.insert(0, "member", labels[series.member])
+            table.insert(1, "time" if part.block.time_column else "order", series.time)
+            return table
         if walk is None:
             return table
         units = self.model.grouped.members[block - 1]

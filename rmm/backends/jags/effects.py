@@ -218,8 +218,8 @@ def _series_lines(part: MemberPart) -> list[str]:
         f"  for (k in 1:L_l1{s}) {{",
         f"    {log} <- gap_l1{s}[k] * log({part.rho})",
         f"    {path}[{later}] ~ dnorm(0, 1.0E-8)  # flat",
-        f"    zero_l1{s}[k] ~ dnorm({path}[{later}] - exp({log}) * {path}[{later} - 1], "
-        f"1 / (1 - exp(2 * {log})))",
+        f"    zero_l1{s}[k] ~ dnorm({path}[{later}] - exp({log}) * {path}[{later} - 1],",
+        f"      1 / (1 - exp(2 * {log})))",
         "  }",
         f"  for (i in 1:N_l1{s}) {{ {part.u}[i] <- {sd} * {path}[i] }}",
     ]

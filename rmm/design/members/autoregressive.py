@@ -96,6 +96,32 @@ def correlation(rho: Array, gap: Array) -> tuple[Array, Array]:
     return np.exp(log), np.sqrt(-np.expm1(2 * log))
 
 
+def between(
+    rho: Array, before: float, after: float
+) -> tuple[Array, Array, Array]:
+    """The distribution of an effect with sd 1 given the member's next ones in time.
+
+    Parameters
+    ----------
+    rho : (S,) array
+    before, after : float
+        Time since the effect before, and to the one after; infinite if there is none.
+
+    Returns
+    -------
+    (S,) coefficients of both effects, and the standard deviation.
+    """
+    (left, own_left), (right, own_right) = (
+        correlation(rho, np.array(gap)) for gap in (before, after)
+    )
+    _, both = correlation(rho, np.array(before + after))
+    return (
+        left * (own_right / both) ** 2,
+        right * (own_left / both) ** 2,
+        own_left * own_right / both,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Steps:
     """Entries of the matrix L with effects u = L e of independent innovations e.

@@ -418,6 +418,8 @@ def _check_block(block: MemberBlock, refuse: Any) -> None:
     if block.slopes:
         hint = "Write RE = TRUE: each category then has its own member effects."
         refuse("Random slopes, `re()`, are not available", at, 2, hint)
+    if block.series is not None:
+        refuse("AR(1) processes, `ar = ar1()`, are not available", at, 2, "Remove `ar =`.")
     if block.autoregressive is not False:
         refuse("Random walks, `ar =`, are not available", at, 2, "Remove `ar =`.")
     if block.covariance is not None:

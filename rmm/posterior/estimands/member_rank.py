@@ -63,9 +63,9 @@ def _effects(chosen: Block) -> Array:
             "The members have no random effects to rank. Use of='contribution', or RE = TRUE in "
             "mm()."
         )
-    if part.walk:
+    if part.in_time:
         raise BackendError(
-            "With `ar =` a member has an effect of its own in each group. Use of='contribution', "
+            "With `ar =` a member has different effects in its groups. Use of='contribution', "
             "which averages over the member's groups."
         )
     return chosen.source.need(part.u, "the rank of members")

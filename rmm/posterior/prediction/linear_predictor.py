@@ -184,7 +184,7 @@ def _member_features(part: MemberPart, member: Membership, weight: Array, draws:
 
 
 def _member_effects(part: MemberPart, member: Membership, weight: Array, draws: Draws) -> Array:
-    """Weighted sums of the members' effects: intercepts, or walks, and slopes."""
+    """Weighted sums of the members' effects: intercepts, also those in time, and slopes."""
     total = np.zeros(1)
     if part.smooth is not None:
         need(draws, part.u, f"the curve {part.smooth.label}")

@@ -155,6 +155,13 @@ def _weights(subject: Subject) -> Iterator[str]:
                 f"The random effects of members{block} have known {kind}: their covariance matrix "
                 f"is {part.sigma}^2 {part.block.covariance}."
             )
+        if part.series:
+            column = part.block.time_column
+            time = f"`{column}`" if column else "the order of a member's groups"
+            yield (
+                f"The random effects of a member{block} are an AR(1) process in time ({time}): "
+                f"effects d units of time apart have the correlation {part.rho}^d."
+            )
 
 
 def _of_weights(part: MemberPart) -> str:
@@ -271,6 +278,11 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
                 "steps of the members' random walks" if part.walk else "random effects of members"
             )
             return f"The standard deviation of the {what}{_in_block(part.suffix)}"
+        if part.series and vector == part.rho:
+            return (
+                "The correlation of a member's effects one unit of time apart"
+                f"{_in_block(part.suffix)}"
+            )
     for roles in spec.roles:
         if vector == roles.cor:
             return f"The correlation of the members' effects in the roles {element}"
