@@ -90,15 +90,14 @@ class OccasionSeries:
 
 
 def correlation(rho: Array, gap: Array) -> tuple[Array, Array]:
-    """rho^gap, and sqrt(1 - rho^(2 gap)) to full precision; rho in [0, 1), gap > 0 or infinite."""
-    with np.errstate(divide="ignore"):
+    """rho^gap, and sqrt(1 - rho^(2 gap)) to full precision; rho in [0, 1), gap >= 0 or infinite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
         log = np.log(rho) * gap
+    log = np.where(gap == 0, 0.0, np.where(np.isinf(gap), -np.inf, log))
     return np.exp(log), np.sqrt(-np.expm1(2 * log))
 
 
-def between(
-    rho: Array, before: float, after: float
-) -> tuple[Array, Array, Array]:
+def between(rho: Array, before: float, after: float) -> tuple[Array, Array, Array]:
     """The distribution of an effect with sd 1 given the member's next ones in time.
 
     Parameters
