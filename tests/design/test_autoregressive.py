@@ -29,7 +29,8 @@ from rmm.formula.parse_formula import columns_of, parse_formula
 from rmm.posterior.prediction.cross_validation import Refits
 from rmm.posterior.prediction.predict import log_likelihood
 from rmm.posterior.prior_draws import draw_parameters
-from rmm.simulation import RecipeError, draw_fixed, simulate
+from rmm.simulation import RecipeError, draw, draw_fixed, simulate
+from rmm.simulation import prepare as prepare_recipe
 
 Array = np.ndarray[Any, Any]
 
@@ -573,13 +574,40 @@ RECIPE: dict[str, Any] = {
 TRUTH = {"b_l2[Intercept]": 1, "b_l1[x]": 0.5, "rho_l1": 0.8, "sigma_l1": 1.0, "sigma_l2": 0.5}
 
 
-def test_simulated_effects_are_shared_at_one_time() -> None:
-    drawn_data = simulate(PLAIN, TRUTH, **RECIPE)
-    frame, effects = drawn_data.data, drawn_data.effects["u_l1"]
-    assert len(effects) == len(frame)
-    by_time = pd.Series(effects).groupby([frame["pid"], frame["year"]])
-    assert (by_time.nunique() == 1).all()
-    assert by_time.ngroups < len(frame)
+def recipe(formula: str = PLAIN, **changes: Any) -> Any:
+    return prepare_recipe(
+        {
+            "membership": {**RECIPE["membership"], **changes},
+            "covariates": RECIPE["covariates"],
+            "truth": {"formula": formula, "family": "gaussian", "parameters": TRUTH},
+        },
+        Path("."),
+    )
+
+
+@pytest.mark.parametrize("time", ["year", ""])
+def test_simulated_effects_have_the_covariance(time: str) -> None:
+    """3,000 members at their first times: covariances within 5 standard errors."""
+    made = recipe(PLAIN.replace("year", time), members=3_000, groups=6_000, size=2)
+    rng = np.random.default_rng(8)
+    data = draw(made, draw_fixed(made, lambda part: rng), rng)
+    frame = data.frame().assign(u=data.effects["u_l1"])
+    if time:
+        pairs = frame.groupby(["pid", "year"])["u"].agg(["nunique", "first"])
+        assert (pairs["nunique"] == 1).all()
+        assert len(pairs) < len(frame)
+        u = pairs["first"].unstack().dropna().to_numpy()
+    else:
+        order = frame.sort_values("gid").groupby("pid").cumcount()
+        u = frame.assign(order=order).pivot(index="pid", columns="order", values="u")
+        u = u[[0, 1, 2]].dropna().to_numpy()
+    known = 0.8 ** np.abs(np.subtract.outer(np.arange(u.shape[1]), np.arange(u.shape[1])))
+    error = np.sqrt((1 + known**2) / len(u))
+    assert len(u) > 500
+    assert (np.abs(np.cov(u.T) - known) < 5 * error).all()
+
+
+def test_bad_correlations_of_simulations_are_refused() -> None:
     with pytest.raises(RecipeError, match="It must be between 0 and 1"):
         simulate(PLAIN, {**TRUTH, "rho_l1": 1.2}, **RECIPE)
 
