@@ -85,6 +85,8 @@ def _prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
             f"for (k in 1:{size}) {{ {half}[k] ~ {density}; {name}[k] <- 2 * {half}[k] - 1 }}"
             "  # LKJ prior of the correlations"
         ]
+    if families == ("fixed",):  # data
+        return []
     if not parameter.dims:
         return [f"{name} ~ {_density(DENSITIES, families[0], name)}"]
     if len(families) > 1:

@@ -107,7 +107,7 @@ def initial(
     out: dict[str, Any] = {}
     for name, value in values.items():
         parameter = known[name]
-        if parameter.role == "sd" and forms[name] == ("fixed",):
+        if forms[name] == ("fixed",):
             continue
         number = np.asarray(value, dtype=float)
         if parameter.role == "weight":

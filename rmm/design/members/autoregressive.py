@@ -126,7 +126,7 @@ class Steps:
     """Entries of the matrix L with effects u = L e of independent innovations e.
 
     Entry (i, j) is rho^lag sqrt(1 - rho^(2 gap)): `lag` is the time from occasion j to i of the
-    same member, `gap` that of j. There are few different values: `lag`, `gap` have one of each.
+    same member, `gap` that of j. Equal entries are computed once.
 
     Attributes
     ----------
@@ -134,7 +134,10 @@ class Steps:
         A membership, and an occasion that its effect depends on.
     value : (E,) int array
         Place in `lag` and `gap`.
-    lag, gap : (V,) arrays
+    lag : (V,) array
+    gap : (V,) int array
+        Place in `gaps`.
+    gaps : (G,) array
     """
 
     membership: Array
@@ -142,11 +145,12 @@ class Steps:
     value: Array
     lag: Array
     gap: Array
+    gaps: Array
 
     def values(self, rho: Array) -> Array:
         """(S, V) different values of rho (S,)."""
-        r, _ = correlation(rho[:, None], self.lag)
-        return r * correlation(rho[:, None], self.gap)[1]
+        _, rest = correlation(rho[:, None], self.gaps)
+        return np.asarray(rho[:, None] ** self.lag * rest[:, self.gap])
 
 
 def find_steps(series: OccasionSeries) -> Steps:
@@ -158,7 +162,8 @@ def find_steps(series: OccasionSeries) -> Steps:
     column = occasion - series.place[occasion] + step
     pairs = np.column_stack([series.time[occasion] - series.time[column], series.gap[column]])
     different, value = np.unique(pairs, axis=0, return_inverse=True)
-    return Steps(membership, column, value.reshape(-1), different[:, 0], different[:, 1])
+    gaps, gap = np.unique(different[:, 1], return_inverse=True)
+    return Steps(membership, column, value.reshape(-1), different[:, 0], gap.reshape(-1), gaps)
 
 
 def find_series(
