@@ -28,6 +28,7 @@ def header(spec: ModelSpec, language: str, mark: str) -> list[str]:
         "",
         *_predictor(spec, language),
         *_effects(spec),
+        *_imputed(spec),
         *(line for part in spec.members for line in _weights(part, language)),
         "",
         *_indices(spec, language),
@@ -147,6 +148,19 @@ def _effects(spec: ModelSpec) -> list[str]:
         "Random effects, as normal(mean, standard deviation):",
         *(f"  {e}" for e in found),
     ] * bool(found)
+
+
+def _imputed(spec: ModelSpec) -> list[str]:
+    """Distributions of the covariates with missing values."""
+    lines: list[str] = []
+    for one in spec.imputed:
+        column, others = plain_text(one.column), ", ".join(map(plain_text, one.predictors))
+        mean = f"mean linear in {others}, less their means" if others else "one mean"
+        lines += [
+            f"  {column}, of each {one.unit}: {mean} ({one.b}), sd {one.sigma}. Missing values: "
+            f"{one.x}.",
+        ]
+    return ["Covariates with missing values, normal; X_* below have their means instead:", *lines] * bool(lines)
 
 
 # -- weights and indices ---------------------------------------------------------------------

@@ -26,6 +26,7 @@ from rmm.formula.terms import (
 )
 from rmm.formula.weights.weight_function import Number, WeightFunction
 from rmm.model.correlated_effects import CorrelationNames, Roles, pair_labels
+from rmm.model.imputation import ImputedColumn
 
 INTERCEPT = "Intercept"  # its label in `b_l2`
 CUT = "cut"  # what programs sample in place of thresholds `tau`
@@ -38,7 +39,9 @@ _ROLES = (
     "shape",
     "sd",
     "correlation",
+    "imputation",
     "effect",
+    "imputed",
 )
 
 #: (label, value) of the coefficients of a vector that are held at a number.
@@ -342,6 +345,8 @@ class ModelSpec:
         Coefficients of `b_l2` that are held at a number.
     all_held : bool
         Whether those of all predictors are held, so that none is estimated.
+    imputed : tuple of ImputedColumn
+        Covariates whose missing values are parameters.
     """
 
     formula: Formula
@@ -352,6 +357,7 @@ class ModelSpec:
     nestings: tuple[NestingPart, ...]
     held: Held = ()
     all_held: bool = False
+    imputed: tuple[ImputedColumn, ...] = ()
 
     @property
     def intercept(self) -> bool:
@@ -428,6 +434,7 @@ class ModelSpec:
         out += [roles.correlations for roles in self.roles]
         out += [p for part in self.nestings for p in part.parameters]
         out.extend(self.family.parameters)
+        out += [p for one in self.imputed for p in one.parameters]
         rank = {role: place for place, role in enumerate(_ROLES)}
         return tuple(sorted(out, key=lambda p: (rank[p.role], p.name)))
 

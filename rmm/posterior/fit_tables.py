@@ -308,6 +308,31 @@ class FitTables(AfterFit):
         table.insert(0, "effect", effects)
         return table
 
+    def imputed_values(self) -> pd.DataFrame:
+        """Missing values of covariates, with `missing="impute"`: one row per value.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns column (the covariate) and unit (the id of its group or member; of a membership
+            both) first, then as in `summary`, in the unit of the covariate. Empty without missing
+            values.
+
+        Raises
+        ------
+        BackendError
+            If the fit did not keep them (monitor="structural").
+        """
+        tables = []
+        for one in self.model.spec.imputed:
+            table = self._effects(one.x)
+            tables.append(
+                table.reset_index(names="unit").assign(column=one.column).set_index("column")
+            )
+        if not tables:
+            return pd.DataFrame(columns=["column", "unit"])
+        return pd.concat(tables).reset_index()
+
     def nesting_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the nesting units of one `hm()` block: one row per unit.
 

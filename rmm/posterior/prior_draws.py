@@ -295,6 +295,9 @@ def draw_parameters(model: Model, draws: int, rng: np.random.Generator) -> dict[
         if nest.random:
             sd = found[nest.sigma][:, None]
             found[nest.u] = sd * rng.standard_normal((draws, nesting.n_units))
+    for one, values in zip(model.spec.imputed, model.design.imputed, strict=True):
+        mean, sd = found[one.b] @ values.X.T, found[one.sigma][:, None]
+        found[one.x] = mean + sd * rng.standard_normal(mean.shape)
     found = reported_draws(model.spec, model.design.members, found)
     wanted = {p.name for p in model.spec.parameters}
     return {name: values for name, values in found.items() if name in wanted}

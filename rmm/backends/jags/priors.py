@@ -205,6 +205,9 @@ def _size(spec: ModelSpec, parameter: Parameter) -> str:
     for found in spec.correlated:
         if parameter.name == found.pcor:
             return f"K_pair_l1{found.suffix}"
+    for one in spec.imputed:
+        if parameter.name == one.b:
+            return f"K{one.suffix}"
     for part in spec.members:
         if parameter.name == part.b_w:
             return str(len(part.weight.parameters))

@@ -339,6 +339,12 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
         raise BackendError(
             f"Backend 'laplace' does not support family {spec.family.name!r}. Use 'stan' or 'jags'."
         )
+    if spec.imputed:
+        raise BackendError(
+            "Backend 'laplace' does not support missing=\"impute\": a missing value times its "
+            "coefficient is a product of two unknowns, and the integral over both is not that of a "
+            "normal distribution. Use 'stan' or 'jags'."
+        )
     collected = Collected()
     hyper, fixed = _hyperparameters(spec, design, priors)
     place = {(h.name, h.index): i for i, h in enumerate(hyper)}

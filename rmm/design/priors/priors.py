@@ -20,6 +20,7 @@ from rmm.model.spec import CUT, INTERCEPT, MemberPart, ModelSpec
 
 Array = np.ndarray[Any, Any]
 _UNIFORM = Prior("uniform", (0.0, 1.0))  # of the correlation of an AR(1) process, in both sets
+_WIDE = 2.5  # standard deviations of a column with missing values
 _ETA = 2.0  # of the LKJ prior of correlations, in both named sets
 
 
@@ -77,6 +78,7 @@ def resolve(choice: PriorChoice, spec: ModelSpec, scales: PriorScales) -> Resolv
         If a parameter cannot have the prior that a statement gives it.
     """
     base = {"weakly_informative": weakly_informative, "rmm": classic}[choice.base](spec, scales)
+    base |= _imputation_priors(spec, scales)
     elements = {name: list(priors) for name, priors in base.items()}
     supports = {p.name: p.support for p in spec.sampled}
     for statement in choice.statements:
@@ -173,6 +175,19 @@ def _correlations(
     """Of partial correlations, in both named sets: together they are LKJ(eta)."""
     shapes = lkj_shapes(eta, len(scales.labels[found.pair]))
     return tuple(Prior("lkj", (float(shape),)) for shape in shapes)
+
+
+def _imputation_priors(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[Prior, ...]]:
+    """Of the model of covariates with missing values, in both named sets: on the columns' scales,
+    as those of a gaussian outcome.
+    """
+    out: dict[str, tuple[Prior, ...]] = {}
+    for one, found in zip(spec.imputed, scales.imputed, strict=True):
+        wide = _WIDE * found.scale
+        slopes = (Prior("normal", (0.0, wide / float(sd))) for sd in found.predictor_scale)
+        out[one.b] = (Prior("normal", (found.fill, wide)), *slopes)
+        out[one.sigma] = (Prior("half_normal", (wide,)),)
+    return out
 
 
 def _feature_priors(part: MemberPart, member: MemberScales) -> tuple[Prior, ...]:

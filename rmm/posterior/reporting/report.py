@@ -137,6 +137,11 @@ def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
         yield f"Predictors were transformed (`{subject.model.transform}`)."
     if subject.model.dropped is not None:
         yield f"{subject.model.dropped}."
+    if subject.model.imputed:
+        yield (
+            f"Missing values are parameters ({subject.model.imputed}), which are normal given the "
+            "complete covariates of their level."
+        )
 
 
 def _weights(subject: Subject) -> Iterator[str]:
