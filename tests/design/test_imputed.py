@@ -21,7 +21,8 @@ import rmm
 from rmm.backends.stan.program import program as stan
 from rmm.design.prepare import prepare
 from rmm.errors import BackendError, DataError, PriorError
-from rmm.posterior.prediction.cross_validation import without_unit
+from rmm.posterior.prediction.cross_validation import Refits, without_unit
+from rmm.posterior.prediction.predict import log_likelihood
 from rmm.posterior.prior_draws import draw_parameters
 
 Array = np.ndarray[Any, Any]
@@ -261,8 +262,7 @@ def test_tables_name_the_units(faked: rmm.Fit, table: pd.DataFrame) -> None:
     assert list(found.columns[:3]) == ["column", "unit", "mean"]
     assert found[found["column"] == "a"]["unit"].to_list() == ["p00", "p07", "p11"]
     assert f"Missing values are parameters: {faked.model.imputed}." in str(faked)
-    assert "imputed_q" not in "".join(faked.summary().index.str.replace("b_|sigma_", "", regex=True)
-                                      .str.startswith("imputed_q[g").map(str).unique()[1:])  # fmt: skip
+    assert not faked.summary().index.str.startswith("imputed_").any()
     assert "b_imputed_q[z]" in faked.summary().index
     assert "Missing values are parameters" in str(faked.report())
     complete = rmm.fit("y ~ 1 + z", table, backend="fake", draws=5, warmup=5, seed=1)
@@ -279,7 +279,7 @@ def test_predictions_of_new_groups_need_all_values(faked: rmm.Fit) -> None:
 
 def test_what_is_not_available_is_refused(faked: rmm.Fit) -> None:
     for name, options in (
-        ("contrast", {"group": "g01", "without": ["p00"]}),
+        ("contrast", {"group": "g01", "without": ["p07"]}),
         ("marginal_effect", {"variable": "z"}),
     ):
         with pytest.raises(BackendError, match="pool the fits"):
@@ -367,18 +367,23 @@ def log_posterior(theta: Array, table: pd.DataFrame) -> Array:
     return np.asarray(total)
 
 
-def exact_moments(table: pd.DataFrame) -> tuple[Array, Array, Array]:
-    """Means, sds and errors of means by importance sampling about the mode, 100,000 draws."""
+def weighted(table: pd.DataFrame) -> tuple[Array, Array]:
+    """100,000 draws about the mode and their weights; standard deviations in place of logs."""
     best = optimize.minimize(lambda v: -log_posterior(v[None], table)[0], np.zeros(7), method="BFGS")
-    rng = np.random.default_rng(1)
-    law = stats.multivariate_t(best.x, best.hess_inv * 1.2, df=6, seed=rng)
+    law = stats.multivariate_t(best.x, best.hess_inv * 1.2, df=6, seed=np.random.default_rng(1))
     theta = law.rvs(100_000)
     w = log_posterior(theta, table) - law.logpdf(theta)
     w = np.exp(w - w.max())
     w /= w.sum()
-    theta[:, [3, 6]] = np.exp(theta[:, [3, 6]])
-    mean = w @ theta
     assert 1 / np.sum(w**2) > 30_000
+    theta[:, [3, 6]] = np.exp(theta[:, [3, 6]])
+    return theta, w
+
+
+def exact_moments(table: pd.DataFrame) -> tuple[Array, Array, Array]:
+    """Means, sds and errors of means by importance sampling."""
+    theta, w = weighted(table)
+    mean = w @ theta
     return mean, np.sqrt(w @ (theta - mean) ** 2), np.sqrt(w**2 @ (theta - mean) ** 2)
 
 
@@ -513,3 +518,37 @@ def test_programs_do_not_depend_on_how_many_are_missing(table: pd.DataFrame) -> 
         model = prepare(ESTIMATED, frame, missing="impute")
         texts.add(stan.write(model.spec, model.priors.forms))
     assert len(texts) == 1
+
+
+def test_neither_evidence_nor_categories(faked: rmm.Fit, table: pd.DataFrame) -> None:
+    with pytest.raises(BackendError, match=r"log_evidence\(\) is not available"):
+        faked.log_evidence()
+    with pytest.raises(DataError, match=r"not available in rmm.multinomial\(\)"):
+        rmm.multinomial("y ~ 1 + z", table, missing="impute", seed=1)
+
+
+@pytest.mark.jags
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::rmm.errors.SpecificationWarning")
+def test_a_group_is_left_out_exactly() -> None:
+    """log p(y_1 | the rest, z_1), q_1 missing: by importance sampling, within 5 errors."""
+    table = regression()
+    fit = rmm.fit(
+        SIMPLE, table, backend="jags", missing="impute", priors=STATED, seed=3, warmup=500,
+        draws=4000, thin=4, progress=False,
+    )  # fmt: skip
+    unit = int(table.index[table["q"].isna()][0])
+    place = int(np.flatnonzero(fit.model.design.coords["group"].astype(int) == unit)[0])
+    refits = Refits(fit.model, fit.program, fit.settings, "jags")
+    each = log_likelihood(fit.model, refits.without(place))[:, place]
+    found = np.log(np.mean(np.exp(each)))
+    # p(y | rest) = 1 / E[1 / p(y_1 | theta)] under the posterior of all data.
+    theta, w = weighted(table)
+    y, z = table["y"][unit], table["z"][unit] - table["z"].mean()
+    mean = theta[:, 0] + theta[:, 1] * table["z"][unit] + theta[:, 2] * (theta[:, 4] + theta[:, 5] * z)
+    sd = np.hypot(theta[:, 3], theta[:, 2] * theta[:, 6])
+    exact = -np.log(w @ np.exp(-stats.norm.logpdf(y, mean, sd)))
+    error = np.exp(each - found).std() / np.sqrt(len(each) / 4)
+    assert abs(found - exact) < 5 * np.hypot(error, 0.01)
+    assert np.isfinite(fit.loo().elpd)
+    assert fit.prior_sensitivity() is not None

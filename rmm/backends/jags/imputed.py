@@ -23,10 +23,8 @@ def section(one: ImputedColumn) -> list[str]:
         f"  # gap{s}: missing values less fill{s}, which stands for them in X_*; its last element,",
         "  # 0, is that of known values",
         f"  for (i in 1:N_known{s}) {{ known{s}[i] ~ dnorm({known}, {sd}) }}",
-        f"  for (i in 1:N{s}) {{",
-        f"    {one.x}[i] ~ dnorm({missing}, {sd})",
-        f"    gap{s}[i] <- {one.x}[i] - fill{s}",
-        "  }",
+        f"  for (i in 1:N{s}) {{ {one.x}[i] ~ dnorm({missing}, {sd}) }}",
+        f"  for (i in 1:N{s}) {{ gap{s}[i] <- {one.x}[i] - fill{s} }}",
         f"  gap{s}[N{s} + 1] <- 0",
     ]
 
