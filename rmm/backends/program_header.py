@@ -160,7 +160,10 @@ def _imputed(spec: ModelSpec) -> list[str]:
             f"  {column}, of each {one.unit}: {mean} ({one.b}), sd {one.sigma}. Missing values: "
             f"{one.x}.",
         ]
-    return ["Covariates with missing values, normal; X_* below have their means instead:", *lines] * bool(lines)
+    return [
+        "Covariates with missing values, normal; X_* below have their means instead:",
+        *lines,
+    ] * bool(lines)
 
 
 # -- weights and indices ---------------------------------------------------------------------

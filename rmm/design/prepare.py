@@ -28,8 +28,8 @@ from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_prior
 from rmm.design.priors.prior_scales import scales_of, unit_scales
 from rmm.design.priors.priors import Resolved, centred_intercept, resolve
 from rmm.design.recipe import DesignRecipe, make_recipe
+from rmm.design.rows.filled_values import FilledColumn, fill_missing
 from rmm.design.rows.group_rows import Grouped, group_table
-from rmm.design.rows.filled_values import fill_missing
 from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
 from rmm.design.rows.table_checks import check_table
 from rmm.design.weight_warnings import warn_of_weights
@@ -138,7 +138,8 @@ def prepare(
     ids = id_columns(written)
     frame = read_table(data, ids=ids, na=na)
     frame = simplify_columns(frame, columns_of(written), ids)
-    dropped, rows, filled = None, frame, ()
+    dropped, rows = None, frame
+    filled: tuple[FilledColumn, ...] = ()
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
     if missing == "impute":

@@ -14,9 +14,7 @@ from rmm.model.spec import ModelSpec
 from rmm.tables.read import Array
 
 
-def some_groups(
-    design: Design, grouped: Grouped, groups: Array, spec: ModelSpec
-) -> Design:
+def some_groups(design: Design, grouped: Grouped, groups: Array, spec: ModelSpec) -> Design:
     """The design of some groups.
 
     Parameters
@@ -49,7 +47,9 @@ def some_groups(
         nestings=tuple(replace(n, unit=n.unit[groups], X=n.X[groups]) for n in design.nestings),
         coords=coords,
         imputed=tuple(
-            found.some(groups if one.block is None else _rows(design.members[one.block].start, groups)[0])
+            found.some(
+                groups if one.block is None else _rows(design.members[one.block].start, groups)[0]
+            )
             for one, found in zip(spec.imputed, design.imputed, strict=True)
         ),
         rows=design.rows[rows],

@@ -412,9 +412,7 @@ def _random_terms(tree: syntax.Call, reader: Reader) -> tuple[bool, tuple[Term, 
     return random, ordered(terms), correlated
 
 
-def _autoregressive(
-    given: _Filled | None, reader: Reader
-) -> tuple[str | bool, Series | None]:
+def _autoregressive(given: _Filled | None, reader: Reader) -> tuple[str | bool, Series | None]:
     """Random walks (`ar = time` or TRUE), or an AR(1) process (`ar = ar1(time)`)."""
     if given is None:
         return False, None

@@ -35,9 +35,7 @@ from rmm.simulation import prepare as prepare_recipe
 Array = np.ndarray[Any, Any]
 
 PLAIN = "y ~ 1 + mm(id(pid, gid), vars(x), RE = TRUE, ar = ar1(year))"
-ESTIMATED = (
-    "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-b1*q)), RE = TRUE, ar = ar1(year))"
-)
+ESTIMATED = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1/n^exp(-b1*q)), RE = TRUE, ar = ar1(year))"
 SUMS = "y ~ 1 + mm(id(pid, gid), vars(x), fn(w ~ 1, c = FALSE), RE = TRUE, ar = ar1(year))"
 TWO = (
     "y ~ 1 + mm(id(pid, gid), vars(x), RE = TRUE, ar = ar1(year), name = now)"
@@ -55,17 +53,26 @@ def governments(
     sigma: float = 1.0,
     irregular: bool = False,
 ) -> pd.DataFrame:
-    """Governments of 2 to 4 parties at 12 times, several at each time; `year` may have fractions."""
+    """Governments of 2 to 4 parties at 12 times, several at each; `year` may have fractions."""
     rng = np.random.default_rng(seed)
     times = np.sort(rng.uniform(0, 12, 12)) if irregular else np.arange(12.0)
-    u = sigma * rng.multivariate_normal(np.zeros(12), rho ** np.abs(np.subtract.outer(times, times)), parties)
+    u = sigma * rng.multivariate_normal(
+        np.zeros(12), rho ** np.abs(np.subtract.outer(times, times)), parties
+    )
     rows = []
     for group in range(groups):
         who = rng.choice(parties, rng.integers(2, 5), replace=False)
         when, x, q = rng.integers(12), *rng.normal(size=(2, len(who)))
         y = 1 + np.mean(u[who, when] + 0.5 * x) + 0.4 * rng.normal()
         rows += [
-            {"gid": f"g{group:03d}", "pid": f"p{p:02d}", "year": times[when], "x": a, "q": b, "y": y}
+            {
+                "gid": f"g{group:03d}",
+                "pid": f"p{p:02d}",
+                "year": times[when],
+                "x": a,
+                "q": b,
+                "y": y,
+            }
             for p, a, b in zip(who, x, q, strict=True)
         ]
     return pd.DataFrame(rows).sample(frac=1, random_state=1).reset_index(drop=True)
@@ -136,7 +143,10 @@ def test_messages_about_formulas(text: str, message: str) -> None:
             "must contain numbers, because correlations depend",
         ),
         (lambda t: t.assign(year=None), "Column `year` has .* missing values"),
-        (lambda t: t.assign(year=1990), r"No member \(column `pid`\) is in two groups at two times"),
+        (
+            lambda t: t.assign(year=1990),
+            r"No member \(column `pid`\) is in two groups at two times",
+        ),
         (lambda t: t.assign(pid=range(len(t))), r"No member \(column `pid`\) is in two groups"),
     ],
 )
@@ -149,17 +159,23 @@ def test_far_units_of_time_are_told(table: pd.DataFrame) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         prepare(PLAIN, table)
-    with pytest.warns(SpecificationWarning, match=r"is 365 units .* nearly independent.*about 4e\+02"):
+    with pytest.warns(
+        SpecificationWarning, match=r"is 365 units .* nearly independent.*about 4e\+02"
+    ):
         prepare(PLAIN, table.assign(year=table["year"] * 365))
     with pytest.warns(SpecificationWarning, match="effects that are nearly constant"):
         prepare(PLAIN, table.assign(year=table["year"] / 365))
     with pytest.warns(SpecificationWarning, match=r"`ar = ar1\(\)` sorts groups by their ids"):
-        prepare(PLAIN.replace("year", ""), table.assign(gid="g" + table["gid"].str[1:].str.lstrip("0")))
+        prepare(
+            PLAIN.replace("year", ""), table.assign(gid="g" + table["gid"].str[1:].str.lstrip("0"))
+        )
 
 
 def test_priors_of_the_correlation(table: pd.DataFrame) -> None:
     for base in ("weakly_informative", "rmm"):
-        assert str(prepare(PLAIN, table, priors=base).priors.elements["rho_l1"][0]) == "uniform(0, 1)"
+        assert (
+            str(prepare(PLAIN, table, priors=base).priors.elements["rho_l1"][0]) == "uniform(0, 1)"
+        )
     own = prepare(PLAIN, table, priors=["rho_l1 ~ beta(4, 2)"]).priors.elements["rho_l1"][0]
     assert str(own) == "beta(4, 2)"
     assert prepare(PLAIN, table, priors=["rho_l1 <- 0.3"]).priors.data["rho_l1"] == 0.3
@@ -321,7 +337,7 @@ def one_series(count: int = 60, missing: bool = True) -> pd.DataFrame:
 
 @pytest.mark.parametrize("missing", [True, False])
 def test_statsmodels_has_the_same_likelihood_of_a_series_with_gaps(missing: bool) -> None:
-    """SARIMAX with AR(1), measurement error and missing values: to 1e-8, and its maximum to 1e-5."""
+    """SARIMAX with AR(1), measurement error and missing values: to 1e-8; the maximum, too."""
     statespace = pytest.importorskip("statsmodels.tsa.statespace.sarimax")
     table = one_series(missing=missing)
     full = table.set_index("year")["y"].reindex(range(table["year"].max() + 1))
@@ -630,8 +646,13 @@ def test_simulated_truths_come_back() -> None:
 @pytest.mark.jags
 @pytest.mark.parametrize(
     ("name", "family"),
-    [("plain", "gaussian"), ("estimated", "gaussian"), ("two", "gaussian"), ("sums", "binomial"),
-     ("plain", "poisson")],
+    [
+        ("plain", "gaussian"),
+        ("estimated", "gaussian"),
+        ("two", "gaussian"),
+        ("sums", "binomial"),
+        ("plain", "poisson"),
+    ],
 )
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_engines_agree(name: str, family: str) -> None:

@@ -32,7 +32,7 @@ ESTIMATED = "y ~ 1 + z + q + mm(id(pid, gid), vars(x, a), fn(w ~ 1/n^exp(-b1*s))
 
 
 def teams(groups: int = 80, seed: int = 1, *, complete: bool = False) -> pd.DataFrame:
-    """Covariates of groups (z, q), of members (a) and of memberships (x, s); q, a and x miss some."""
+    """Covariates of groups (z, q), of members (a), of memberships (x, s); q, a and x miss some."""
     rng = np.random.default_rng(seed)
     a, u = rng.normal(size=20), 0.6 * rng.normal(size=20)
     rows = []
@@ -41,10 +41,18 @@ def teams(groups: int = 80, seed: int = 1, *, complete: bool = False) -> pd.Data
         q, x, s = 5 + 0.8 * z + 0.6 * rng.normal(), *rng.normal(size=(2, len(who)))
         y = 1 + 0.5 * z + 0.7 * q + np.mean(0.8 * x + a[who] + u[who]) + 0.5 * rng.normal()
         rows += [
-            {"gid": f"g{group:02d}", "pid": f"p{k:02d}", "y": y, "z": z, "q": q, "x": b, "s": c,
-             "a": a[k]}
+            {
+                "gid": f"g{group:02d}",
+                "pid": f"p{k:02d}",
+                "y": y,
+                "z": z,
+                "q": q,
+                "x": b,
+                "s": c,
+                "a": a[k],
+            }
             for k, b, c in zip(who, x, s, strict=True)
-        ]  # fmt: skip
+        ]
     table = pd.DataFrame(rows)
     if not complete:
         gone = [f"g{k:02d}" for k in range(0, groups, 4)]
@@ -65,7 +73,14 @@ def faked(table: pd.DataFrame) -> rmm.Fit:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return rmm.fit(
-            ESTIMATED, table, backend="fake", missing="impute", chains=2, warmup=10, draws=30, seed=1
+            ESTIMATED,
+            table,
+            backend="fake",
+            missing="impute",
+            chains=2,
+            warmup=10,
+            draws=30,
+            seed=1,
         )
 
 
@@ -79,10 +94,15 @@ def drawn(fit: rmm.Fit, name: str) -> Array:
 
 def test_values_are_those_of_groups_members_and_memberships(table: pd.DataFrame) -> None:
     model = prepare(FORMULA, table, missing="impute")
-    found = {one.column: (one, v) for one, v in zip(model.spec.imputed, model.design.imputed, strict=True)}
+    found = {
+        one.column: (one, v)
+        for one, v in zip(model.spec.imputed, model.design.imputed, strict=True)
+    }
     assert {c: one.unit for c, (one, _) in found.items()} == {
-        "q": "group", "x": "membership", "a": "member"
-    }  # fmt: skip
+        "q": "group",
+        "x": "membership",
+        "a": "member",
+    }
     lacking = table[table["q"].isna()]["gid"]
     assert list(found["q"][1].labels) == sorted(lacking.unique())
     assert list(found["a"][1].labels) == ["p00", "p07", "p11"]
@@ -154,8 +174,10 @@ def test_kinds_of_members_have_values_of_their_own() -> None:
     rows = []
     for group in range(40):
         y = rng.normal()
-        rows += [{"gid": group, "pid": f"p{k}", "x": rng.normal(), "y": y}
-                 for k in rng.choice(8, 2, replace=False)]  # fmt: skip
+        rows += [
+            {"gid": group, "pid": f"p{k}", "x": rng.normal(), "y": y}
+            for k in rng.choice(8, 2, replace=False)
+        ]
         rows += [{"gid": group, "mid": f"m{rng.integers(6)}", "v": rng.normal(), "y": y}]
     table = pd.DataFrame(rows)
     formula = "y ~ 1 + mm(id(pid, gid), vars(x), name = p) + mm(id(mid, gid), vars(v), name = m)"
@@ -176,21 +198,36 @@ def test_kinds_of_members_have_values_of_their_own() -> None:
         ("y ~ 1 + s(q)", None, r"it is in `s\(q\)`"),
         ("y ~ 1 + fix(q, 1)", None, r"it is in fix\(\)"),
         ("y ~ 1 + offset(q)", None, r"it is in offset\(\)"),
-        ("y ~ 1 + z + mm(id(pid, gid), fn(w ~ exp(x)), RE = TRUE)", None, r"in the weights `exp\(x\)`"),
-        ("y ~ 1 + z + mm(id(pid, gid), vars(x), RE = re(1 + x))", None, r"a covariate and in re\(\)"),
+        (
+            "y ~ 1 + z + mm(id(pid, gid), fn(w ~ exp(x)), RE = TRUE)",
+            None,
+            r"in the weights `exp\(x\)`",
+        ),
+        (
+            "y ~ 1 + z + mm(id(pid, gid), vars(x), RE = re(1 + x))",
+            None,
+            r"a covariate and in re\(\)",
+        ),
         ("y ~ 1 + z + mm(id(pid, gid), vars(variance(x)))", None, r"it is in `variance\(x\)`"),
         ("y ~ 1 + z + mm(id(pid, gid), RE = TRUE, ar = ar1(q))", None, "the time of `ar =`"),
         ("y ~ 1 + z", lambda t: t.assign(y=t["y"].mask(t["gid"] == "g00")), "it is the outcome"),
         ("y ~ 1 + q", lambda t: t.assign(q=t["q"].map(str).mask(t["q"].isna())), "is not numeric"),
-        ("y ~ 1 + q", lambda t: t.assign(q=(t["q"] > 5).astype(float).mask(t["q"].isna())),
-         "its other values are 0, 1"),
+        (
+            "y ~ 1 + q",
+            lambda t: t.assign(q=(t["q"] > 5).astype(float).mask(t["q"].isna())),
+            "its other values are 0, 1",
+        ),
         ("y ~ 1 + q", lambda t: t.assign(q=t["x"]), "varies within group"),
-        ("y ~ 1 + q + hm(id = z)", lambda t: t.assign(z=t["gid"].str[1:].astype(int) // 8,
-                                                      q=(t["gid"].str[1:].astype(int) // 8).map(
-                                                          {k: k**1.5 for k in range(1, 10)})),
-         "it is a covariate of nesting units"),
+        (
+            "y ~ 1 + q + hm(id = z)",
+            lambda t: t.assign(
+                z=t["gid"].str[1:].astype(int) // 8,
+                q=(t["gid"].str[1:].astype(int) // 8).map({k: k**1.5 for k in range(1, 10)}),
+            ),
+            "it is a covariate of nesting units",
+        ),
     ],
-)  # fmt: skip
+)
 def test_other_missing_values_are_refused(
     table: pd.DataFrame, formula: str, change: Callable[[Any], Any] | None, message: str
 ) -> None:
@@ -209,7 +246,7 @@ def test_other_arguments_are_refused(table: pd.DataFrame) -> None:
         prepare(FORMULA, table, missing="impute", priors=["b_l2[q] <- 0.5"])
     with pytest.raises(PriorError, match="has no element `x`"):
         prepare(FORMULA, table, missing="impute", priors=["b_imputed_q[x] ~ normal(0, 1)"])
-    with pytest.raises(DataError, match="did you mean|Did you mean"):
+    with pytest.raises(DataError, match="Did you mean 'impute'"):
         prepare(FORMULA, table, missing="imputed")
 
 
@@ -270,8 +307,9 @@ def test_tables_name_the_units(faked: rmm.Fit, table: pd.DataFrame) -> None:
 
 
 def test_predictions_of_new_groups_need_all_values(faked: rmm.Fit) -> None:
-    new = pd.DataFrame({"gid": ["n"], "pid": ["p00"], "z": [0.0], "q": [5.0], "x": [0.0], "a": [1.0],
-                        "s": [0.0]})  # fmt: skip
+    new = pd.DataFrame(
+        {"gid": ["n"], "pid": ["p00"], "z": [0.0], "q": [5.0], "x": [0.0], "a": [1.0], "s": [0.0]}
+    )
     assert np.isfinite(faked.predict(new)["mean"]).all()
     with pytest.raises(DataError, match="Column `q` has 1 missing value"):
         faked.predict(new.assign(q=np.nan))
@@ -299,15 +337,20 @@ def test_a_saved_fit_comes_back(faked: rmm.Fit, tmp_path: Path) -> None:
 
 def test_prior_draws_are_those_of_the_model(table: pd.DataFrame) -> None:
     """20,000 draws: within 5 standard errors."""
-    priors = ["b_imputed_q[Intercept] ~ normal(2, 0.1)", "b_imputed_q[z] ~ normal(1, 0.1)",
-              "sigma_imputed_q <- 0.5"]  # fmt: skip
+    priors = [
+        "b_imputed_q[Intercept] ~ normal(2, 0.1)",
+        "b_imputed_q[z] ~ normal(1, 0.1)",
+        "sigma_imputed_q <- 0.5",
+    ]
     model = prepare(FORMULA, table, missing="impute", priors=priors)
     found = draw_parameters(model, 20_000, np.random.default_rng(1))["imputed_q"]
     z = model.design.imputed[0].X[:, 1]
     sd = np.sqrt(0.25 + 0.01 + 0.01 * z**2)
     assert (np.abs(found.mean(axis=0) - (2 + z)) < 5 * sd / 20_000**0.5).all()
     np.testing.assert_allclose(found.std(axis=0), sd, rtol=0.03)
-    assert rmm.prior_predictive(FORMULA, table, missing="impute", draws=20, seed=1).outcome is not None
+    assert (
+        rmm.prior_predictive(FORMULA, table, missing="impute", draws=20, seed=1).outcome is not None
+    )
 
 
 def test_a_group_that_is_left_out_keeps_its_missing_value(table: pd.DataFrame) -> None:
@@ -345,7 +388,9 @@ def regression(rows: int = 60, lacking: float = 0.4, seed: int = 4) -> pd.DataFr
     z = rng.normal(size=rows)
     q = 0.5 + 0.8 * z + 0.7 * rng.normal(size=rows)
     y = 1 - 0.5 * z + 1.2 * q + 0.5 * rng.normal(size=rows)
-    return pd.DataFrame({"y": y, "z": z, "q": np.where(rng.uniform(size=rows) < lacking, np.nan, q)})
+    return pd.DataFrame(
+        {"y": y, "z": z, "q": np.where(rng.uniform(size=rows) < lacking, np.nan, q)}
+    )
 
 
 def log_posterior(theta: Array, table: pd.DataFrame) -> Array:
@@ -369,7 +414,9 @@ def log_posterior(theta: Array, table: pd.DataFrame) -> Array:
 
 def weighted(table: pd.DataFrame) -> tuple[Array, Array]:
     """100,000 draws about the mode and their weights; standard deviations in place of logs."""
-    best = optimize.minimize(lambda v: -log_posterior(v[None], table)[0], np.zeros(7), method="BFGS")
+    best = optimize.minimize(
+        lambda v: -log_posterior(v[None], table)[0], np.zeros(7), method="BFGS"
+    )
     law = stats.multivariate_t(best.x, best.hess_inv * 1.2, df=6, seed=np.random.default_rng(1))
     theta = law.rvs(100_000)
     w = log_posterior(theta, table) - law.logpdf(theta)
@@ -387,8 +434,15 @@ def exact_moments(table: pd.DataFrame) -> tuple[Array, Array, Array]:
     return mean, np.sqrt(w @ (theta - mean) ** 2), np.sqrt(w**2 @ (theta - mean) ** 2)
 
 
-NAMES = ["b_l2[Intercept]", "b_l2[z]", "b_l2[q]", "sigma_l2", "b_imputed_q[Intercept]",
-         "b_imputed_q[z]", "sigma_imputed_q"]  # fmt: skip
+NAMES = [
+    "b_l2[Intercept]",
+    "b_l2[z]",
+    "b_l2[q]",
+    "sigma_l2",
+    "b_imputed_q[Intercept]",
+    "b_imputed_q[z]",
+    "sigma_imputed_q",
+]
 
 
 @pytest.mark.parametrize(
@@ -404,9 +458,17 @@ def test_posteriors_are_those_with_values_integrated_out(backend: str) -> None:
     table = regression()
     thin = {"thin": 4} if backend == "jags" else {}
     fit = rmm.fit(
-        SIMPLE, table, backend=backend, missing="impute", priors=STATED, seed=3, warmup=1000,
-        draws=3000, progress=False, **thin,
-    )  # fmt: skip
+        SIMPLE,
+        table,
+        backend=backend,
+        missing="impute",
+        priors=STATED,
+        seed=3,
+        warmup=1000,
+        draws=3000,
+        progress=False,
+        **thin,
+    )
     mean, sd, error = exact_moments(table)
     found = fit.summary().loc[NAMES]
     z = (found["mean"] - mean) / np.hypot(found["mcse_mean"], error)
@@ -429,7 +491,9 @@ def test_few_missing_values_change_little() -> None:
     """One of 150: means within .15 sd of complete cases, and sds within 5%."""
     table = regression(rows=150, lacking=0.0)
     table.loc[5, "q"] = np.nan
-    ours = rmm.fit(SIMPLE, table, backend="jags", missing="impute", seed=1, draws=4000, progress=False)
+    ours = rmm.fit(
+        SIMPLE, table, backend="jags", missing="impute", seed=1, draws=4000, progress=False
+    )
     theirs = rmm.fit(SIMPLE, table.drop(index=5), backend="laplace", seed=1).summary()
     found = ours.summary().loc[theirs.index]
     assert ((found["mean"] - theirs["mean"]).abs() < 0.15 * theirs["sd"]).all()
@@ -441,7 +505,10 @@ def test_few_missing_values_change_little() -> None:
 @pytest.mark.jags
 @pytest.mark.parametrize(
     ("formula", "family"),
-    [(ESTIMATED, "gaussian"), (FORMULA.replace("vars", "fn(w ~ s^2, c = FALSE), vars"), "binomial")],
+    [
+        (ESTIMATED, "gaussian"),
+        (FORMULA.replace("vars", "fn(w ~ s^2, c = FALSE), vars"), "binomial"),
+    ],
 )
 @pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
 def test_engines_agree(formula: str, family: str) -> None:
@@ -451,8 +518,18 @@ def test_engines_agree(formula: str, family: str) -> None:
         frame = frame.assign(y=(frame["y"] > frame["y"].median()).astype(int))
     found = []
     for backend, more in (("stan", {}), ("jags", {"thin": 20})):
-        fit = rmm.fit(formula, frame, family, backend=backend, missing="impute", seed=2, warmup=1500,
-                      draws=2000, progress=False, **more)  # fmt: skip
+        fit = rmm.fit(
+            formula,
+            frame,
+            family,
+            backend=backend,
+            missing="impute",
+            seed=2,
+            warmup=1500,
+            draws=2000,
+            progress=False,
+            **more,
+        )
         values = fit.imputed_values()
         index = "imputed " + values["column"] + " " + values["unit"]
         found.append(pd.concat([fit.summary(), values.set_index(index)]))
@@ -496,14 +573,29 @@ def test_ranks_of_true_values_are_uniform() -> None:
         gone = rng.permutation(40)[:14]
         table = pd.DataFrame({"y": y, "z": z, "q": q})
         table.loc[gone, "q"] = np.nan
-        fit = rmm.fit(SIMPLE, table, backend="stan", missing="impute", priors=priors, chains=2,
-                      draws=500, warmup=500, seed=int(rng.integers(1e6)), progress=False)  # fmt: skip
+        fit = rmm.fit(
+            SIMPLE,
+            table,
+            backend="stan",
+            missing="impute",
+            priors=priors,
+            chains=2,
+            draws=500,
+            warmup=500,
+            seed=int(rng.integers(1e6)),
+            progress=False,
+        )
         first = np.sort(gone)[0]
         truth = [a, bz, bq, s, m, c, t, q[first]]
-        draws = np.column_stack([
-            drawn(fit, "b_l2"), drawn(fit, "sigma_l2"), drawn(fit, "b_imputed_q"),
-            drawn(fit, "sigma_imputed_q"), drawn(fit, "imputed_q")[:, 0],
-        ])  # fmt: skip
+        draws = np.column_stack(
+            [
+                drawn(fit, "b_l2"),
+                drawn(fit, "sigma_l2"),
+                drawn(fit, "b_imputed_q"),
+                drawn(fit, "sigma_imputed_q"),
+                drawn(fit, "imputed_q")[:, 0],
+            ]
+        )
         ranks.append((draws < truth).mean(axis=0))
     for column in np.array(ranks).T:
         assert stats.kstest(column, "uniform").pvalue > 0.001
@@ -534,9 +626,17 @@ def test_a_group_is_left_out_exactly() -> None:
     """log p(y_1 | the rest, z_1), q_1 missing: by importance sampling, within 5 errors."""
     table = regression()
     fit = rmm.fit(
-        SIMPLE, table, backend="jags", missing="impute", priors=STATED, seed=3, warmup=500,
-        draws=4000, thin=4, progress=False,
-    )  # fmt: skip
+        SIMPLE,
+        table,
+        backend="jags",
+        missing="impute",
+        priors=STATED,
+        seed=3,
+        warmup=500,
+        draws=4000,
+        thin=4,
+        progress=False,
+    )
     unit = int(table.index[table["q"].isna()][0])
     place = int(np.flatnonzero(fit.model.design.coords["group"].astype(int) == unit)[0])
     refits = Refits(fit.model, fit.program, fit.settings, "jags")
@@ -545,7 +645,9 @@ def test_a_group_is_left_out_exactly() -> None:
     # p(y | rest) = 1 / E[1 / p(y_1 | theta)] under the posterior of all data.
     theta, w = weighted(table)
     y, z = table["y"][unit], table["z"][unit] - table["z"].mean()
-    mean = theta[:, 0] + theta[:, 1] * table["z"][unit] + theta[:, 2] * (theta[:, 4] + theta[:, 5] * z)
+    mean = (
+        theta[:, 0] + theta[:, 1] * table["z"][unit] + theta[:, 2] * (theta[:, 4] + theta[:, 5] * z)
+    )
     sd = np.hypot(theta[:, 3], theta[:, 2] * theta[:, 6])
     exact = -np.log(w @ np.exp(-stats.norm.logpdf(y, mean, sd)))
     error = np.exp(each - found).std() / np.sqrt(len(each) / 4)

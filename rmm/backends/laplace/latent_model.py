@@ -224,9 +224,7 @@ class SeriesLoadings:
         known = self.fixed.get(self.rho)
         return values[self.rho][:, 0] if known is None else np.full(count, known[0])
 
-    def sources(
-        self, values: Mapping[str, Array], weights: Sequence[Array], count: int
-    ) -> Array:
+    def sources(self, values: Mapping[str, Array], weights: Sequence[Array], count: int) -> Array:
         """(S, sources), times weights where these are estimated."""
         found = self.steps.values(self.correlations(values, count))
         if self.weights is None:
@@ -335,23 +333,13 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
     BackendError
         For what this engine does not cover.
     """
-    if spec.family.curvature is None:
-        raise BackendError(
-            f"Backend 'laplace' does not support family {spec.family.name!r}. Use 'stan' or 'jags'."
-        )
-    if spec.imputed:
-        raise BackendError(
-            "Backend 'laplace' does not support missing=\"impute\": a missing value times its "
-            "coefficient is a product of two unknowns, and the integral over both is not that of a "
-            "normal distribution. Use 'stan' or 'jags'."
-        )
+    _check_covered(spec)
     collected = Collected()
     hyper, fixed = _hyperparameters(spec, design, priors)
     place = {(h.name, h.index): i for i, h in enumerate(hyper)}
     weights: list[Weights] = []
     features: list[Feature] = []
     loadings: list[Loadings] = []
-    series: list[SeriesLoadings] = []
     if spec.intercept:
         first = collected.add("alpha", (), *_coefficients("alpha", 1, priors, place))
         collected.enter(np.arange(design.J), np.full(design.J, first), 1.0)
@@ -384,10 +372,7 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
         loadings.append(_role_effects(roles, design, collected, loaded, places, fixed))
         for i, block in zip(roles.blocks, loadings[-1].blocks, strict=True):
             loaded += block.count(len(design.members[i].member))
-    for part, member, where in zip(spec.members, design.members, places, strict=True):
-        if part.series:
-            series.append(_series_effects(part, member, collected, loaded, where, place, fixed))
-            loaded += series[-1].count
+    series = _all_series(spec, design, collected, loaded, places, place, fixed)
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.covariates:
             count = nesting.X.shape[1]
@@ -420,6 +405,19 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
         spec=spec,
         design=design,
     )
+
+
+def _check_covered(spec: ModelSpec) -> None:
+    if spec.family.curvature is None:
+        raise BackendError(
+            f"Backend 'laplace' does not support family {spec.family.name!r}. Use 'stan' or 'jags'."
+        )
+    if spec.imputed:
+        raise BackendError(
+            "Backend 'laplace' does not support missing=\"impute\": a missing value times its "
+            "coefficient is a product of two unknowns, and the integral over both is not that of a "
+            "normal distribution. Use 'stan' or 'jags'."
+        )
 
 
 def _hyperparameters(
@@ -616,6 +614,25 @@ def _role_effects(
         first_source += block.count(len(member.member))
         blocks.append(block)
     return Loadings(tuple((sd, 0) for sd in roles.sds), fixed, roles.pcor, tuple(blocks))
+
+
+def _all_series(
+    spec: ModelSpec,
+    design: Design,
+    collected: Collected,
+    first_source: int,
+    weights: Sequence[int | None],
+    place: Mapping[tuple[str, int], int],
+    fixed: Mapping[str, Array],
+) -> list[SeriesLoadings]:
+    """The AR(1) processes of all blocks."""
+    found: list[SeriesLoadings] = []
+    for part, member, where in zip(spec.members, design.members, weights, strict=True):
+        if part.series:
+            one = _series_effects(part, member, collected, first_source, where, place, fixed)
+            found.append(one)
+            first_source += one.count
+    return found
 
 
 def _series_effects(

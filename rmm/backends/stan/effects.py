@@ -27,11 +27,9 @@ def effect_data(part: MemberPart) -> Lines:
         ]
     if part.series:
         return [
-            f"int<lower=1> N_l1{s};  // number of occasions (a member at a time), by member, then "
-            "time",
+            f"int<lower=1> N_l1{s};  // number of occasions (a member at a time)",
             f"array[M{s}] int<lower=1, upper=N_l1{s}> occasion{s};  // occasion of each membership",
-            f"vector<lower=0>[N_l1{s}] gap_l1{s};  // time since the member's occasion before; 0 if "
-            "none",
+            f"vector<lower=0>[N_l1{s}] gap_l1{s};  // time since the one before; 0 for a first one",
         ]
     lines = []
     if part.effects:

@@ -212,7 +212,5 @@ def _names(one: FilledColumn, grouped: Grouped) -> Array:
         return np.array([str(key) for key in _keys(one, grouped)], dtype=object)
     assert one.block is not None
     members = grouped.members[one.block]
-    pairs = zip(
-        members.labels[members.code], grouped.groups.labels[members.group], strict=True
-    )
+    pairs = zip(members.labels[members.code], grouped.groups.labels[members.group], strict=True)
     return np.array([f"{member}, {group}" for member, group in pairs], dtype=object)

@@ -193,7 +193,7 @@ def _refuse_missing(model: Model) -> None:
     """The table of the fit does not have the values that were missing."""
     if model.spec.imputed:
         raise BackendError(
-            "Contrasts and marginal effects are not available for a fit with missing=\"impute\", "
+            'Contrasts and marginal effects are not available for a fit with missing="impute", '
             "because they change rows of the table, and its missing values are parameters. Impute "
             "them several times and pool the fits: rmm.pool(fits).estimand(...)."
         )

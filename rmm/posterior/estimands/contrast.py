@@ -61,8 +61,8 @@ def draw(
     """
     if any(part.in_time and not part.block.times_known for part in source.model.spec.members):
         raise BackendError(
-            "A contrast is not available with random walks or `ar = ar1()`: if a member leaves a group, its effects in "
-            "later groups are not defined."
+            "A contrast is not available with random walks or `ar = ar1()`: if a member leaves a "
+            "group, its effects in later groups are not defined."
         )
     if group is None:
         old, new = _tables(before, after, (without, swap, joins))

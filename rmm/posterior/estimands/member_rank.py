@@ -77,7 +77,7 @@ def _contributions(chosen: Block, present: Array) -> Array:
     if any(one.block == chosen.index for one in source.model.spec.imputed):
         raise BackendError(
             "Contributions of members are not available if their covariates have missing values "
-            'that are parameters (missing="impute"). Use of=\'effect\', or pool fits of imputed '
+            "that are parameters (missing=\"impute\"). Use of='effect', or pool fits of imputed "
             "tables with rmm.pool."
         )
     encoded = source.model.recipe.codings.columns(source.model.grouped).members[chosen.index]

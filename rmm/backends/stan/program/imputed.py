@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from rmm.backends.program_header import plain_text
-from rmm.design.columns.imputed_columns import ImputedValues
 from rmm.design.design import Design
 from rmm.model.imputation import ImputedColumn
 from rmm.model.spec import MemberPart, ModelSpec
@@ -18,7 +15,8 @@ Lines = list[str]
 def declared(spec: ModelSpec, one: ImputedColumn) -> Lines:
     """Declarations of the data of a column."""
     s, by_membership = one.suffix, _estimated(spec, one)
-    what = "memberships" if by_membership else "rows"
+    what = "memberships" if by_membership or one.block is not None else "groups"
+    which = "membership" if by_membership else "group"
     lines = [
         f"// covariate {plain_text(one.column)}, which has missing values",
         f"int<lower=1> K{s};  // number of columns of X{s}",
@@ -31,7 +29,7 @@ def declared(spec: ModelSpec, one: ImputedColumn) -> Lines:
         f"real<lower=0> scale{s};  // standard deviation of the known values",
         f"int<lower=1> column{s};  // place of its coefficient",
         f"int<lower=0> L{s};  // number of {what} with a missing value",
-        f"array[L{s}] int<lower=1> row{s};  // {'membership' if by_membership else 'group'} of each",
+        f"array[L{s}] int<lower=1> row{s};  // {which} of each",
         f"array[L{s}] int<lower=1, upper=N{s}> value{s};  // number of its missing value",
     ]
     if one.block is not None and not by_membership:

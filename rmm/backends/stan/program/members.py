@@ -60,9 +60,7 @@ def known_sum(part: MemberPart, sampled: bool = True) -> list[str]:
     return lines
 
 
-def estimated_sum(
-    part: MemberPart, sampled: bool = True, imputed: Sequence[str] = ()
-) -> list[str]:
+def estimated_sum(part: MemberPart, sampled: bool = True, imputed: Sequence[str] = ()) -> list[str]:
     """Lines that compute the weights of a block and add its sums to `eta`.
 
     Parameters
