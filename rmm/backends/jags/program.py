@@ -17,7 +17,7 @@ import numpy as np
 
 from rmm.backends.base import Forms
 from rmm.backends.jags import features as jags_features
-from rmm.backends.jags import imputed as jags_imputed
+from rmm.backends.jags import imputed_nodes as jags_imputed
 from rmm.backends.jags.effects import (
     effect_lines,
     effect_node,

@@ -700,8 +700,10 @@ def _check_reml(
         what = (
             "weights with parameters"
             if block.weight.parameters
-            else "effects in time (ar =)"
-            if block.autoregressive is not False or block.series is not None
+            else "random walks (ar =)"
+            if block.autoregressive is not False
+            else "AR(1) processes (ar = ar1())"
+            if block.series is not None
             else "correlated effects of members (cor = TRUE)"
             if block.correlated
             else "correlated effects of several mm() terms (cor =)"

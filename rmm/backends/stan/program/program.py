@@ -38,7 +38,7 @@ from rmm.backends.stan.marginalize import spectral_text as stan_spectrum
 from rmm.backends.stan.marginalize.choose import Marginalization, marginalized
 from rmm.backends.stan.marginalize.strategy import MarginalizationStrategy
 from rmm.backends.stan.program import features as stan_features
-from rmm.backends.stan.program import imputed as stan_imputed
+from rmm.backends.stan.program import imputed_text as stan_imputed
 from rmm.backends.stan.program.members import columns, estimated_sum, known_sum
 from rmm.backends.stan.program.priors import (
     bound_lines,

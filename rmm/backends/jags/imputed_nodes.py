@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from rmm.backends.program_header import plain_text
 from rmm.design.design import Design
 from rmm.model.imputation import ImputedColumn
 from rmm.model.spec import MemberPart, ModelSpec
@@ -19,7 +18,7 @@ def section(one: ImputedColumn) -> list[str]:
     missing = f"inprod(X{s}[i, 1:K{s}], {one.b}[1:K{s}])"
     return [
         "",
-        f"  # ---- covariate {plain_text(one.column)}, which has missing values {one.x}",
+        f"  # ---- a covariate with missing values {one.x}: see above",
         f"  # gap{s}: missing values less fill{s}, which stands for them in X_*; its last element,",
         "  # 0, is that of known values",
         f"  for (i in 1:N_known{s}) {{ known{s}[i] ~ dnorm({known}, {sd}) }}",
@@ -34,7 +33,7 @@ def of_groups(spec: ModelSpec) -> list[tuple[str, str]]:
     return [
         (
             f"beta_l2[column{one.suffix}] * gap{one.suffix}[place{one.suffix}[j]]",
-            f"missing values of {plain_text(one.column)}",
+            f"missing values {one.x}",
         )
         for one in spec.imputed
         if one.block is None
@@ -47,7 +46,7 @@ def of_members(spec: ModelSpec, part: MemberPart, weights: str, rows: str) -> li
         (
             f"{part.b}[column{one.suffix}] * "
             f"inprod({weights}, gap{one.suffix}[place{one.suffix}[{rows}]])",
-            f"missing values of {plain_text(one.column)}",
+            f"missing values {one.x}",
         )
         for one in in_block(spec, part)
     ]
