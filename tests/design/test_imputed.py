@@ -654,3 +654,18 @@ def test_a_group_is_left_out_exactly() -> None:
     assert abs(found - exact) < 5 * np.hypot(error, 0.01)
     assert np.isfinite(fit.loo().elpd)
     assert fit.prior_sensitivity() is not None
+
+
+@pytest.mark.jags
+@pytest.mark.filterwarnings("ignore::rmm.errors.ConvergenceWarning")
+def test_one_missing_value_of_a_column_with_any_name() -> None:
+    """A matrix of one element, and a name that is in no program."""
+    table = regression(rows=40, lacking=0.0)[["y", "q"]].rename(columns={"q": "größe */ 1"})
+    table.loc[3, "größe */ 1"] = np.nan
+    fit = rmm.fit(
+        "y ~ 1 + `größe */ 1`", table, backend="jags", missing="impute", seed=1, progress=False
+    )
+    assert fit.program.isascii()
+    assert len(fit.imputed_values()) == 1
+    text = stan.write(fit.model.spec, fit.model.priors.forms)
+    assert text.count("*/") == text.count("/*")

@@ -306,7 +306,7 @@ def _of_members(spec: ModelSpec, vector: str, element: str) -> str | None:
             return f"The correlation of a member's effects one unit of time apart{where}"
     for one in spec.imputed:
         if vector == one.sigma:
-            return f"The standard deviation of {one.column} given complete covariates"
+            return f"The standard deviation of `{one.column}` given complete covariates"
     return None
 
 
