@@ -121,7 +121,7 @@ def _draws(
     draws: Array = np.stack(chains)
     if name.startswith("cor_l1"):  # those of some matrix
         return np.asarray(0.3 * np.tanh(draws))
-    if name in _PROBABILITIES:
+    if name in _PROBABILITIES or name.startswith("rho_l1"):
         return np.asarray(expit(draws))
     return np.exp(draws) if name.startswith(_POSITIVE) else draws
 

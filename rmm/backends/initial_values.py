@@ -19,7 +19,7 @@ from rmm.model.spec import CUT
 
 Array = np.ndarray[Any, Any]
 _TRIES = 20
-_OWN_RULES = ("weight", "feature", "threshold")  # roles
+_OWN_RULES = ("weight", "feature", "threshold", "imputation")  # roles
 _LOW, _HIGH = np.log(0.2), np.log(2.0)  # of a standard deviation, relative to its scale
 
 
@@ -175,6 +175,9 @@ class _Plausible:
                 out[name] = self.weights(name, priors, rng)
             elif parameter.role == "feature":
                 out[name] = _near(priors, rng)
+            elif parameter.role == "imputation":
+                near = _near(priors, rng)
+                out[name] = near if parameter.dims else float(near[0])
             else:
                 centre, spread = self.ranges[name]
                 found = [_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)]

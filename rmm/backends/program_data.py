@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 from rmm.backends import feature_data
+from rmm.design.columns.imputed_columns import ImputedValues
 from rmm.design.design import Design, Nesting
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.group_sizes import at_typical_size
@@ -37,6 +38,8 @@ def shared_data(spec: ModelSpec, design: Design) -> dict[str, Any]:
         out |= _weight_values(part, member)
         out |= feature_data.values(part, member)
     out |= {f"K_pair_l1{roles.suffix}": len(roles.pairs) for roles in spec.roles}
+    for one, found in zip(spec.imputed, design.imputed, strict=True):
+        out |= {f"{name}{one.suffix}": value for name, value in _imputed(found).items()}
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         out |= {f"{n}{nest.suffix}": value for n, value in _nesting(nest, nesting).items()}
     return out
@@ -107,7 +110,8 @@ def _effects(part: MemberPart, m: Membership) -> dict[str, Any]:
     if m.walk is not None:
         out["place_l1"] = m.walk.place + 1
     elif part.effects:
-        out |= {"N_l1": m.n_members, "member": m.member + 1}
+        index = "occasion" if part.series else "member"
+        out |= {"N_l1": m.n_effects, index: m.effect + 1}
     if m.root is not None:
         out["root_l1"] = m.root
     if m.slopes is not None:
@@ -129,6 +133,20 @@ def _weight_values(part: MemberPart, m: Membership) -> dict[str, Any]:
     known = {input_name(name, s): m.inputs[name] for name, _ in part.weight.inputs}
     known |= {f"n{s}": m.n, f"log_n1{s}": m.log_n1}
     return {name: known[name] for name in weight_vectors(part)}
+
+
+def _imputed(found: ImputedValues) -> dict[str, Any]:
+    """A covariate with missing values: those that are known, and what their mean depends on."""
+    return {
+        "K": found.X.shape[1],
+        "N_known": len(found.known),
+        "known": found.known,
+        "X_known": found.X_known,
+        "N": len(found.X),
+        "X": found.X,
+        "fill": found.fill,
+        "column": found.column + 1,
+    }
 
 
 def _nesting(nest: NestingPart, n: Nesting) -> dict[str, Any]:

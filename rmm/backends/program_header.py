@@ -28,6 +28,7 @@ def header(spec: ModelSpec, language: str, mark: str) -> list[str]:
         "",
         *_predictor(spec, language),
         *_effects(spec),
+        *_imputed(spec),
         *(line for part in spec.members for line in _weights(part, language)),
         "",
         *_indices(spec, language),
@@ -78,7 +79,7 @@ def _member_terms(part: MemberPart, language: str) -> list[str]:
     s, w = part.suffix, f"{weight_symbol(part)}[r]"
     if part.smooth is not None:
         return [f"sum over the functions r of group j: {w} * {part.u}[member{s}[r]]  (smooth)"]
-    row = "r" if part.walk else f"member{s}[r]"
+    row = "r" if part.walk else f"{part.effect_index}[r]"
     effect = [f"{part.u}[{row}]"] if part.random else []
     slope = [f"Z_l1{s}[r] * {part.u_slope}[member{s}[r]]"] if part.slopes else []
     place = f"sum over the memberships r of group j{_in_block(s)}"
@@ -115,6 +116,15 @@ def _effects(spec: ModelSpec) -> list[str]:
                 f"{part.u}: random walk over the memberships of each member; its first value and "
                 f"its steps ~ normal(0, {part.sigma})"
             )
+        elif part.series:
+            found.append(
+                f"{part.u}: AR(1) process of each member in time. Its first value ~ "
+                f"normal(0, {part.sigma});"
+            )
+            found.append(
+                f"  each later one ~ normal(r * the one before, {part.sigma} * sqrt(1 - r^2)),"
+            )
+            found.append(f"  r = {part.rho}^(time between both)")
         elif part.related:
             found.append(
                 f"{part.u} ~ multivariate normal(0, {part.sigma}^2 * {part.block.covariance}): "
@@ -138,6 +148,22 @@ def _effects(spec: ModelSpec) -> list[str]:
         "Random effects, as normal(mean, standard deviation):",
         *(f"  {e}" for e in found),
     ] * bool(found)
+
+
+def _imputed(spec: ModelSpec) -> list[str]:
+    """Distributions of the covariates with missing values."""
+    lines: list[str] = []
+    for one in spec.imputed:
+        column, others = plain_text(one.column), ", ".join(map(plain_text, one.predictors))
+        mean = f"mean linear in {others}, less their means" if others else "one mean"
+        lines += [
+            f"  {column}, of each {one.unit}: {mean} ({one.b}), sd {one.sigma}. Missing values: "
+            f"{one.x}.",
+        ]
+    return [
+        "Covariates with missing values, normal; X_* below have their means instead:",
+        *lines,
+    ] * bool(lines)
 
 
 # -- weights and indices ---------------------------------------------------------------------
@@ -218,7 +244,13 @@ def _member_indices(part: MemberPart, language: str) -> list[str]:
         f"M{s}: number of memberships, with index r. A membership is one member in one group.",
         f"  Group j has the memberships {first}{s}[j] to {last}.",
     ]
-    if part.effects and not part.walk:
+    if part.series:
+        lines += [
+            f"N_l1{s}: number of occasions, sorted by member, then time. An occasion is one member "
+            f"(column {block})",
+            f"  at one time. occasion{s}[r] is the occasion of membership r.",
+        ]
+    elif part.effects and not part.walk:
         lines.append(
             f"N_l1{s}: number of members. member{s}[r] is the member (column {block}) of "
             "membership r."

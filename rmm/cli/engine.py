@@ -158,10 +158,11 @@ def add_fit(commands: Any) -> None:
     )
     fit.add_argument(
         "--missing",
-        choices=("error", "drop"),
+        choices=("error", "drop", "impute"),
         default="error",
         help="what to do if a column of the model has missing values: error stops with a message; "
-        "drop leaves out each group with one (of condlogit each stratum); default: %(default)s",
+        "drop leaves out each group with one (of condlogit each stratum); impute makes missing "
+        "values of numeric covariates parameters (stan and jags); default: %(default)s",
     )
     fit.add_argument(
         "--transform",

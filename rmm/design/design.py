@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rmm.design.columns.encode import Columns, atom_values
+from rmm.design.columns.imputed_columns import ImputedValues, imputed_values
 from rmm.design.columns.outcome import ordered_parts, outcome_parts
 from rmm.design.columns.predictors import (
     Encoded,
@@ -27,6 +28,7 @@ from rmm.design.members.memberships import (
     group_sums,
     sd,
 )
+from rmm.design.rows.filled_values import FilledColumn
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Units
 from rmm.errors import DataError, SpecificationWarning, counted, quoted
@@ -65,6 +67,8 @@ class Design:
     members, nestings : tuples
     coords : mapping
         Dimension name -> labels.
+    imputed : tuple of ImputedValues
+        Of the columns whose missing values are parameters; of new groups none.
     rows : (M,) int array
         The user's row number (0-based) of each row in canonical order.
     """
@@ -79,6 +83,7 @@ class Design:
     nestings: tuple[Nesting, ...]
     coords: Mapping[str, Array]
     rows: Array
+    imputed: tuple[ImputedValues, ...] = ()
 
     @property
     def centred(self) -> bool:
@@ -168,6 +173,25 @@ def build_design(
         coords=coords,
         rows=grouped.table.index.astype(np.int64),
     )
+
+
+def with_imputed(
+    spec: ModelSpec,
+    grouped: Grouped,
+    encoded: Encoded,
+    design: Design,
+    filled: Sequence[FilledColumn],
+) -> Design:
+    """The design with the arrays of the columns whose missing values are parameters."""
+    if not spec.imputed:
+        return design
+    values = imputed_values(spec, grouped, encoded, filled, design.coords)
+    coords = dict(design.coords)
+    for one, found in zip(spec.imputed, values, strict=True):
+        coefficients, missing = (parameter.dims for parameter in one.parameters[::2])
+        coords[coefficients[0]] = np.array((INTERCEPT, *one.predictors), dtype=object)
+        coords[missing[0]] = found.labels
+    return replace(design, imputed=values, coords=coords)
 
 
 def slope_centres(spec: ModelSpec, design: Design) -> dict[str, Array]:
@@ -365,6 +389,8 @@ def _coords(
         coords[f"coefficient_f{part.suffix}"] = [f.label for f in part.parametric_features]
         coords[f"member{part.suffix}"] = kind.labels
         coords[part.memberships] = np.arange(1, len(kind.rows) + 1)
+        if own.series is not None:
+            coords[part.occasions] = own.series.labels(kind.labels)
         slopes = () if own.slopes is None else own.slopes.labels
         coords[f"slope_l1{part.suffix}"] = slopes
         coords[part.pair] = part.pairs(slopes)

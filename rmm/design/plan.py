@@ -15,6 +15,7 @@ from rmm.design.columns.predictor_levels import find_levels
 from rmm.design.columns.table_constants import with_constants
 from rmm.design.members.known_covariances import KnownCovariance
 from rmm.design.priors.places import Placed, hold_coefficients, place_priors
+from rmm.design.rows.filled_values import FilledColumn
 from rmm.design.rows.group_rows import Grouped
 from rmm.families import Family
 from rmm.formula.expression import TableCall, walk
@@ -37,6 +38,8 @@ class ModelPlan:
     transform : {"center", "std", "std2"} or None
     covariances : mapping
         Known covariance matrices of member effects, by the formula's names for them.
+    filled : tuple of FilledColumn
+        Covariates whose missing values are parameters.
     """
 
     formula: Formula
@@ -44,6 +47,7 @@ class ModelPlan:
     choice: PriorChoice
     transform: str | None = None
     covariances: Mapping[str, KnownCovariance] = field(default_factory=dict)
+    filled: tuple[FilledColumn, ...] = ()
     _specs: dict[Any, ModelSpec] = field(default_factory=dict, repr=False)
     _placed: dict[Any, tuple[ModelSpec, ModelSpec, Placed]] = field(
         default_factory=dict, repr=False

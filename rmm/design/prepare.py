@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmm.design.columns.encode import TRANSFORMS
+from rmm.design.columns.imputed_columns import imputation_labels, impute
 from rmm.design.columns.outcome import with_third_column_read
 from rmm.design.columns.predictor_levels import without_what_cancels
 from rmm.design.columns.predictors import (
@@ -18,7 +19,7 @@ from rmm.design.columns.predictors import (
     encode_predictors,
     labels_without_table,
 )
-from rmm.design.design import Design, build_design
+from rmm.design.design import Design, build_design, with_imputed
 from rmm.design.members.known_covariances import KnownCovariance, read_covariances
 from rmm.design.members.smooth_functions import add_smooth_members
 from rmm.design.plan import ModelPlan
@@ -27,11 +28,12 @@ from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_prior
 from rmm.design.priors.prior_scales import scales_of, unit_scales
 from rmm.design.priors.priors import Resolved, centred_intercept, resolve
 from rmm.design.recipe import DesignRecipe, make_recipe
+from rmm.design.rows.filled_values import FilledColumn, fill_missing
 from rmm.design.rows.group_rows import Grouped, group_table
 from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
 from rmm.design.rows.table_checks import check_table
 from rmm.design.weight_warnings import warn_of_weights
-from rmm.errors import DataError, FormulaError, unknown_name
+from rmm.errors import DataError, FormulaError, counted, unknown_name
 from rmm.families import find_family
 from rmm.formula.parse_formula import columns_of, id_columns, parse_formula
 from rmm.formula.prior_syntax import PriorChoice, read_priors
@@ -66,7 +68,7 @@ class Model:
     whole : Table
         The user's table, dropped groups included.
     missing : str
-        ``"error"`` or ``"drop"``.
+        ``"error"``, ``"drop"`` or ``"impute"``.
     dropped : Dropped or None
         Groups left out for missing values.
     na : tuple of str or None
@@ -91,6 +93,15 @@ class Model:
     na: tuple[str, ...] | None = None
     wide: bool = False
     covariances: Mapping[str, KnownCovariance] = field(default_factory=dict)
+
+    @property
+    def imputed(self) -> str:
+        """How many values of which columns are missing and parameters; empty if none are."""
+        pairs = zip(self.spec.imputed, self.design.imputed, strict=True)
+        return ", ".join(
+            f"{one.column} ({len(found.labels)} of {counted(found.total, one.unit)})"
+            for one, found in pairs
+        )
 
     @cached_property
     def used(self) -> pd.DataFrame:
@@ -128,10 +139,14 @@ def prepare(
     frame = read_table(data, ids=ids, na=na)
     frame = simplify_columns(frame, columns_of(written), ids)
     dropped, rows = None, frame
+    filled: tuple[FilledColumn, ...] = ()
     if missing == "drop":
         rows, dropped = drop_incomplete(written, frame)
+    if missing == "impute":
+        _check_transform(transform)
+        rows, filled = fill_missing(written, frame)
     table = Table(rows)
-    model = lay_out(ModelPlan(written, known, choice, transform, covariances), table)
+    model = lay_out(ModelPlan(written, known, choice, transform, covariances, filled), table)
     in_file = is_text_file(data)
     wide = check_table(
         model.grouped, table, from_text=in_file and na is None, in_memory=not in_file
@@ -170,6 +185,9 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
     grouped = add_smooth_members(spec, grouped)
     codings, encoded = encode_predictors(spec, grouped, transform=plan.transform)
     labels = coefficient_labels(spec, encoded)
+    if plan.filled:
+        spec = impute(spec, encoded, grouped, plan.filled)
+        labels |= imputation_labels(spec)
     spec, placed = plan.place(spec, labels)
     design = build_design(
         spec,
@@ -178,6 +196,7 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
         centre=centred_intercept(placed.choice),
         covariances=plan.covariances,
     )
+    design = with_imputed(spec, grouped, encoded, design, plan.filled)
     recipe = make_recipe(spec, grouped, labels, codings, design)
     design = replace(design, members=with_typical_sizes(spec, design.members, placed.choice))
     resolved = resolve(placed.choice, spec, scales_of(design))
@@ -194,6 +213,15 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
         whole=table,
         covariances=plan.covariances,
     )
+
+
+def _check_transform(transform: str | None) -> None:
+    if transform is not None:
+        raise DataError(
+            f'missing="impute" cannot be used with transform="{transform}": mean and standard '
+            "deviation of a column with missing values are not known. Centre or scale the columns "
+            "of the table."
+        )
 
 
 def _check_scale(priors: Resolved) -> None:

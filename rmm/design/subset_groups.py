@@ -10,10 +10,11 @@ from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members, Units
+from rmm.model.spec import ModelSpec
 from rmm.tables.read import Array
 
 
-def some_groups(design: Design, grouped: Grouped, groups: Array) -> Design:
+def some_groups(design: Design, grouped: Grouped, groups: Array, spec: ModelSpec) -> Design:
     """The design of some groups.
 
     Parameters
@@ -22,6 +23,7 @@ def some_groups(design: Design, grouped: Grouped, groups: Array) -> Design:
     grouped : Grouped
         The table of all groups.
     groups : (J',) int array, sorted
+    spec : ModelSpec
 
     Returns
     -------
@@ -44,6 +46,12 @@ def some_groups(design: Design, grouped: Grouped, groups: Array) -> Design:
         members=tuple(_membership(m, groups) for m in design.members),
         nestings=tuple(replace(n, unit=n.unit[groups], X=n.X[groups]) for n in design.nestings),
         coords=coords,
+        imputed=tuple(
+            found.some(
+                groups if one.block is None else _rows(design.members[one.block].start, groups)[0]
+            )
+            for one, found in zip(spec.imputed, design.imputed, strict=True)
+        ),
         rows=design.rows[rows],
     )
 
@@ -102,6 +110,7 @@ def _membership(member: Membership, groups: Array) -> Membership:
         offset=None if member.offset is None else member.offset[rows],
         rows=member.rows[rows],
         walk=None if member.walk is None else member.walk.some(rows),
+        series=None if member.series is None else member.series.some(rows),
         slopes=None
         if member.slopes is None
         else replace(member.slopes, values=member.slopes.values[rows]),

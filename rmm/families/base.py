@@ -33,7 +33,8 @@ class Parameter:
         rise, or ``"correlation"``: -1 to 1.
     role : str
         ``"threshold"``, ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"``,
-        ``"correlation"`` or ``"effect"``. All but effects are structural parameters.
+        ``"correlation"``, ``"effect"``, ``"imputation"`` (of the model of a covariate with missing
+        values) or ``"imputed"`` (these values). All but effects and imputed values are structural.
     words : str
         What it is, in a sentence of a report; of families' own parameters.
     """
@@ -47,7 +48,7 @@ class Parameter:
     @property
     def structural(self) -> bool:
         """Whether the parameter belongs to the model rather than to one unit."""
-        return self.role != "effect"
+        return self.role not in ("effect", "imputed")
 
 
 @dataclass(frozen=True)

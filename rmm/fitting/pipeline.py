@@ -99,8 +99,10 @@ def fit(
     transform : {"center", "std", "std2"}, optional
         Continuous predictors minus their mean; also divided by their standard deviation
         (``"std"``) or by two standard deviations (``"std2"``). Default: unchanged.
-    missing : {"error", "drop"}
+    missing : {"error", "drop", "impute"}
         ``"drop"`` leaves out groups (strata) that miss a value in a used column, whole.
+        ``"impute"`` makes missing values of numeric covariates parameters of the model (stan and
+        jags), normal given the complete covariates of their level.
     na : sequence of str, optional
         Texts that stand for a missing value in a text file. An empty cell is always missing.
         Default: NA, N/A, NaN, NULL, None, #N/A and . in columns that otherwise contain numbers.
@@ -254,7 +256,7 @@ def program(
     priors : str, mapping or list
         As for `fit`.
     transform : {"center", "std", "std2"}, optional
-    missing : {"error", "drop"}
+    missing : {"error", "drop", "impute"}
     na : sequence of str, optional
     cov : mapping, optional
         As for `fit`.
@@ -315,7 +317,7 @@ def program_data(
     priors : str, mapping or list
         As for `fit`.
     transform : {"center", "std", "std2"}, optional
-    missing : {"error", "drop"}
+    missing : {"error", "drop", "impute"}
     na : sequence of str, optional
     cov : mapping, optional
         As for `fit`.

@@ -25,7 +25,7 @@ from rmm.formula.term_expansion import (
     summands,
     without,
 )
-from rmm.formula.terms import FeatureTerm, FixedTerm, MemberBlock, NestingBlock, Term
+from rmm.formula.terms import FeatureTerm, FixedTerm, MemberBlock, NestingBlock, Series, Term
 from rmm.formula.weights.weight_function import (
     WeightFunction,
     build_weights,
@@ -50,8 +50,9 @@ _MEMBER_SLOTS = {
 _MEMBER_USAGE = (
     "The arguments of mm() are: id(member, group); vars = vars(...) or NULL; fn = fn(w ~ ..., "
     "c = TRUE); RE = TRUE, FALSE, re(1 + x) or re(1 + x, cor = TRUE); ar = TRUE, FALSE or a time "
-    "column; cov = the name of a covariance matrix; cor = a name that mm() terms share whose "
-    "effects of a member are correlated; name = a name for this mm() term. Older "
+    "column (random walks), or ar1(time) (AR(1) in time); cov = the name of a covariance matrix; "
+    "cor = a name that mm() terms share whose effects of a member are correlated; name = a name "
+    "for this mm() term. Older "
     "spellings are also accepted: mmc(...) instead of vars(...), and "
     "mmw(w ~ ..., constraint = 1) instead of fn(w ~ ..., c = 1). So is w(~ ..., scale = TRUE)."
 )
@@ -94,10 +95,11 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
         if "ar" in slots:
             reader.fail("`ar =` is given twice.", slots["ar"].tree)
         slots = {**slots, "ar": ar_inside}
-    autoregressive = _autoregressive(slots.get("ar"), reader)
+    autoregressive, series = _autoregressive(slots.get("ar"), reader)
+    in_time = autoregressive is not False or series is not None
     variables = bool(terms or fixed or features)
-    covariance = _covariance(slots, autoregressive is not False, reader)
-    special = "ar" if autoregressive is not False else "cov" if covariance is not None else ""
+    covariance = _covariance(slots, in_time, reader)
+    special = "ar" if in_time else "cov" if covariance is not None else ""
     roles = _roles(slots, special, reader)
     special = special or ("cor" if roles is not None else "")
     random, slopes, correlated = _random(slots, variables, special, reader)
@@ -115,6 +117,7 @@ def read_member_block(tree: syntax.Call, text: str) -> MemberBlock:
         weight=weight,
         random=random,
         autoregressive=autoregressive,
+        series=series,
         slopes=slopes,
         correlated=correlated,
         features=features,
@@ -409,12 +412,42 @@ def _random_terms(tree: syntax.Call, reader: Reader) -> tuple[bool, tuple[Term, 
     return random, ordered(terms), correlated
 
 
-def _autoregressive(given: _Filled | None, reader: Reader) -> str | bool:
+def _autoregressive(given: _Filled | None, reader: Reader) -> tuple[str | bool, Series | None]:
+    """Random walks (`ar = time` or TRUE), or an AR(1) process (`ar = ar1(time)`)."""
     if given is None:
-        return False
+        return False, None
+    if isinstance(given.tree, syntax.Call):
+        return False, _series(given.tree, reader)
     if _as_boolean(given.tree) is None:
-        return _column(given.tree, "`ar =`", reader)
-    return _boolean(given, reader)
+        return _column(given.tree, "`ar =`", reader), None
+    return _boolean(given, reader), None
+
+
+_SERIES_USAGE = (
+    "Write ar = ar1(time), where time is a numeric column, for an AR(1) process, or ar = ar1() for "
+    "one in the order of the group ids; ar = time or ar = TRUE for random walks."
+)
+
+
+def _series(call: syntax.Call, reader: Reader) -> Series:
+    """`ar1(year)`, `ar1(time = year)` or `ar1()`."""
+    written = syntax.source(reader.text, call)
+    if call.function != "ar1":
+        reader.fail(
+            f"`ar = {written}` is not available.{did_you_mean(call.function, ['ar1'])}",
+            call,
+            _SERIES_USAGE,
+        )
+    if not call.arguments:
+        return Series()
+    first = call.arguments[0]
+    if len(call.arguments) > 1 or first.keyword not in (None, "time"):
+        reader.fail(
+            f"`{written}` must have one argument, the time column.",
+            call,
+            f"{_SERIES_USAGE} Members are those of id(), and the order of the process is 1.",
+        )
+    return Series(_column(first.value, "`ar1()`", reader))
 
 
 def _covariance(slots: Mapping[str, _Filled], autoregressive: bool, reader: Reader) -> str | None:
@@ -433,7 +466,8 @@ def _covariance(slots: Mapping[str, _Filled], autoregressive: bool, reader: Read
         reader.fail(
             "`cov =` and `ar =` cannot be used together.",
             tree,
-            "Members have either effects with a known covariance or random walks: leave one out.",
+            "Members have either effects with a known covariance or effects that change in time: "
+            "leave one out.",
         )
     return name
 
@@ -453,12 +487,12 @@ def _roles(slots: Mapping[str, _Filled], special: str, reader: Reader) -> str | 
             "RE = re(1 + x, cor = TRUE).",
         )
     if special:
-        what = {"ar": "random walks", "cov": "effects with a known covariance"}[special]
+        what = {"ar": "effects that change in time", "cov": "effects with a known covariance"}
         reader.fail(
             f"`cor =` and `{special} =` cannot be used together.",
             tree,
-            f"Correlations with effects of other mm() terms are not available for {what}: leave "
-            "one out.",
+            "Correlations with effects of other mm() terms are not available for "
+            f"{what[special]}: leave one out.",
         )
     return name
 

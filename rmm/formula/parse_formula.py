@@ -334,8 +334,7 @@ def columns_of(formula: Formula) -> tuple[str, ...]:
         found += _columns_of_terms((*block.terms, *block.slopes), block.fixed)
         found += [c for f in block.features if f.atom for c in leaf_columns(f.atom.expression)]
         found += block.weight.columns
-        if isinstance(block.autoregressive, str):
-            found.append(block.autoregressive)
+        found += [block.time_column] if block.time_column is not None else []
     for nesting in formula.nestings:
         found.append(nesting.unit)
         found += [nesting.label_column] if nesting.label_column is not None else []

@@ -85,6 +85,19 @@ class FeatureTerm:
 
 
 @dataclass(frozen=True)
+class Series:
+    """`ar = ar1(time)`: effects of a member at its times are an AR(1) process.
+
+    Attributes
+    ----------
+    time : str or None
+        Time column; None for the order of the group ids, `ar1()`.
+    """
+
+    time: str | None = None
+
+
+@dataclass(frozen=True)
 class MemberBlock:
     """One `mm()` block.
 
@@ -105,6 +118,8 @@ class MemberBlock:
         Whether a member's intercept and slopes are correlated, `re(1 + x, cor = TRUE)`.
     autoregressive : str or bool
         False; True for a random walk in group order; a column name for a time column.
+    series : Series or None
+        An AR(1) process in time, `ar = ar1(time)`.
     covariance : str or None
         Name of the known covariance matrix of the members' effects, `cov = A`.
     roles : str or None
@@ -123,6 +138,7 @@ class MemberBlock:
     weight: WeightFunction
     random: bool
     autoregressive: str | bool = False
+    series: Series | None = None
     slopes: tuple[Term, ...] = ()
     correlated: bool = False
     features: tuple[FeatureTerm, ...] = ()
@@ -131,6 +147,18 @@ class MemberBlock:
     name: str | None = None
     smooth: Atom | None = None
     position: int = field(default=0, compare=False)
+
+    @property
+    def time_column(self) -> str | None:
+        """Column with the times of random walks or of an AR(1) process."""
+        if self.series is not None:
+            return self.series.time
+        return self.autoregressive if isinstance(self.autoregressive, str) else None
+
+    @property
+    def times_known(self) -> bool:
+        """Whether a member's effects belong to times, so that other groups do not change them."""
+        return self.series is not None and self.series.time is not None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from rmm.formula.terms import (
 )
 from rmm.formula.weights.weight_function import Number, WeightFunction
 from rmm.model.correlated_effects import CorrelationNames, Roles, pair_labels
+from rmm.model.imputation import ImputedColumn
 
 INTERCEPT = "Intercept"  # its label in `b_l2`
 CUT = "cut"  # what programs sample in place of thresholds `tau`
@@ -38,7 +39,9 @@ _ROLES = (
     "shape",
     "sd",
     "correlation",
+    "imputation",
     "effect",
+    "imputed",
 )
 
 #: (label, value) of the coefficients of a vector that are held at a number.
@@ -131,6 +134,16 @@ class MemberPart(CorrelationNames):
         """Whether the member effects are random walks over memberships (`ar =`)."""
         return self.block.autoregressive is not False
 
+    @property
+    def series(self) -> bool:
+        """Whether a member's effects are an AR(1) process (`ar = ar1(time)`), hence `rho_l1`."""
+        return self.block.series is not None
+
+    @property
+    def in_time(self) -> bool:
+        """Whether a member has different effects in different groups (`ar =`)."""
+        return self.walk or self.series
+
     @cached_property
     def weight(self) -> WeightFunction:
         """The weight function, with numbers in place of coefficients that are held."""
@@ -192,18 +205,35 @@ class MemberPart(CorrelationNames):
         return f"membership{self.suffix}" if own else "membership"
 
     @property
+    def rho(self) -> str:
+        """Name of the correlation of a member's effects one unit of time apart."""
+        return f"rho_l1{self.suffix}"
+
+    @property
+    def occasions(self) -> str:
+        """Name of the dimension of the occasions: a member at a time."""
+        return f"occasion{self.suffix}"
+
+    @property
+    def effect_index(self) -> str:
+        """Name of the data with the number of the effect of each membership, but for walks."""
+        return f"{'occasion' if self.series else 'member'}{self.suffix}"
+
+    @property
     def step(self) -> str:
         """Name of the independent steps whose sums are the effects of a random walk."""
         return f"step_l1{self.suffix}"
 
     @property
     def independent(self) -> str:
-        """Name of the independent effects of which those with a known covariance are made."""
+        """Name of the independent effects of which those with a known covariance, and those of an
+        AR(1) process, are made.
+        """
         return f"e_l1{self.suffix}"
 
     @property
     def path(self) -> str:
-        """Name of the random walks with steps of sd 1."""
+        """Name of the random walks with steps of sd 1, and of AR(1) processes with sd 1."""
         return f"path_l1{self.suffix}"
 
     @property
@@ -229,7 +259,11 @@ class MemberPart(CorrelationNames):
         if self.random:
             out.append(Parameter(self.sigma, (), "positive", "sd"))
             units = self.memberships if self.walk else f"member{s}"
+            units = self.occasions if self.series else units
             out.append(Parameter(self.u, (units,), "real", "effect"))
+        if self.series:
+            words = "the correlation of a member's effects one unit of time apart"
+            out.append(Parameter(self.rho, (), "probability", "shape", words=words))
         if self.slopes:
             slope = f"slope_l1{s}"
             out.append(Parameter(self.sigma_slope, (slope,), "positive", "sd"))
@@ -311,6 +345,8 @@ class ModelSpec:
         Coefficients of `b_l2` that are held at a number.
     all_held : bool
         Whether those of all predictors are held, so that none is estimated.
+    imputed : tuple of ImputedColumn
+        Covariates whose missing values are parameters.
     """
 
     formula: Formula
@@ -321,6 +357,7 @@ class ModelSpec:
     nestings: tuple[NestingPart, ...]
     held: Held = ()
     all_held: bool = False
+    imputed: tuple[ImputedColumn, ...] = ()
 
     @property
     def intercept(self) -> bool:
@@ -397,20 +434,22 @@ class ModelSpec:
         out += [roles.correlations for roles in self.roles]
         out += [p for part in self.nestings for p in part.parameters]
         out.extend(self.family.parameters)
+        out += [p for one in self.imputed for p in one.parameters]
         rank = {role: place for place, role in enumerate(_ROLES)}
         return tuple(sorted(out, key=lambda p: (rank[p.role], p.name)))
 
     @cached_property
     def sampled(self) -> tuple[Parameter, ...]:
         """What the program samples: `alpha` and `beta_l2` stand for `b_l2`, steps for walks,
-        independent effects for those with a known covariance, partial correlations `pcor_l1` for
-        `cor_l1`.
+        independent effects for those with a known covariance or of an AR(1) process, partial
+        correlations `pcor_l1` for `cor_l1`.
 
         `alpha` is the intercept at the predictors' centres, `beta_l2` the level-2 slopes;
         ``b_l2 = (alpha - centre' slopes, beta_l2)``. Thresholds ``tau`` of an ordinal outcome are
         ``cut`` at the centres: ``tau = cut + centre' slopes``. The steps ``step_l1`` are in the
         order by member, then time; ``u_l1`` are their sums. With a known covariance matrix A = LL'
-        ``u_l1 = L e_l1``.
+        ``u_l1 = L e_l1``. In an AR(1) process ``e_l1`` are the innovations, all with the standard
+        deviation ``sigma_l1``: ``u[k] = r u[k - 1] + sqrt(1 - r^2) e[k]``, ``r = rho_l1^gap``.
         """
         steps = {
             p.u: Parameter(p.step, (p.memberships,), "real", "effect")
@@ -421,6 +460,11 @@ class ModelSpec:
             p.u: Parameter(p.independent, (f"member{p.suffix}",), "real", "effect")
             for p in self.members
             if p.related
+        }
+        steps |= {
+            p.u: Parameter(p.independent, (p.occasions,), "real", "effect")
+            for p in self.members
+            if p.series
         }
         out: list[Parameter] = []
         if self.intercept:

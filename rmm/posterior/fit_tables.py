@@ -249,8 +249,10 @@ class FitTables(AfterFit):
     def member_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the members: one row per member, with convergence columns.
 
-        With `ar =` one row per membership, indexed by the user's row number (0-based) and sorted
-        by member and time, with columns member, group and order (1, 2, ... within a member) first.
+        With random walks (`ar = time`) one row per membership, indexed by the user's row number
+        (0-based) and sorted by member and time, with columns member, group and order (1, 2, ...
+        within a member) first. With `ar = ar1(time)` one row per member and time, indexed by both,
+        with columns member and time (order without a time column) first.
         With random slopes one row per member and effect, which the first column names:
         ``Intercept``, or the covariate. Blocks with the same name in `cor =` have the same members,
         those of all of them: a member without one of these roles has a correlated effect there.
@@ -271,10 +273,16 @@ class FitTables(AfterFit):
             If the model has no such block or effects, or the fit did not keep them.
         """
         part = self._part(block)
-        walk = self.model.design.members[block - 1].walk
+        member = self.model.design.members[block - 1]
+        walk, series = member.walk, member.series
         if part.slopes:
             return self._slopes(part)
         table = self._effects(part.u)
+        if series is not None:
+            labels = self.model.grouped.members[block - 1].labels
+            table.insert(0, "member", labels[series.member])
+            table.insert(1, "time" if part.block.time_column else "order", series.time)
+            return table
         if walk is None:
             return table
         units = self.model.grouped.members[block - 1]
@@ -299,6 +307,31 @@ class FitTables(AfterFit):
         table = pd.concat(tables).set_axis(members).rename_axis("unit")
         table.insert(0, "effect", effects)
         return table
+
+    def imputed_values(self) -> pd.DataFrame:
+        """Missing values of covariates, with `missing="impute"`: one row per value.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns column (the covariate) and unit (the id of its group or member; of a membership
+            both) first, then as in `summary`, in the unit of the covariate. Empty without missing
+            values.
+
+        Raises
+        ------
+        BackendError
+            If the fit did not keep them (monitor="structural").
+        """
+        tables = []
+        for one in self.model.spec.imputed:
+            table = self._effects(one.x)
+            tables.append(
+                table.reset_index(names="unit").assign(column=one.column).set_index("column")
+            )
+        if not tables:
+            return pd.DataFrame(columns=["column", "unit"])
+        return pd.concat(tables).reset_index()
 
     def nesting_effects(self, block: int = 1) -> pd.DataFrame:
         """Random effects of the nesting units of one `hm()` block: one row per unit.

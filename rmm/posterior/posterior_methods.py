@@ -115,7 +115,8 @@ class AfterFit:
             ``"all"``: new members and units have effects drawn from N(0, sigma^2) of each draw,
             the same for a member in all its groups; ``"known"``: effects of new ones are 0;
             ``"none"``: all member and nesting effects are 0. With a known covariance of the members
-            (`cov =`) new members have the distribution, or expectation, given those of the fit.
+            (`cov =`) new members have the distribution, or expectation, given those of the fit. So
+            have members at new times with `ar = ar1(time)`.
         new : bool, id or list of ids
             Members and nesting units of `newdata` that may be new: True for all. Other ids that
             the fit does not have are predicted as new, too, with a warning that lists them: they

@@ -295,6 +295,9 @@ def draw_parameters(model: Model, draws: int, rng: np.random.Generator) -> dict[
         if nest.random:
             sd = found[nest.sigma][:, None]
             found[nest.u] = sd * rng.standard_normal((draws, nesting.n_units))
+    for one, values in zip(model.spec.imputed, model.design.imputed, strict=True):
+        mean, sd = found[one.b] @ values.X.T, found[one.sigma][:, None]
+        found[one.x] = mean + sd * rng.standard_normal(mean.shape)
     found = reported_draws(model.spec, model.design.members, found)
     wanted = {p.name for p in model.spec.parameters}
     return {name: values for name, values in found.items() if name in wanted}
@@ -303,7 +306,7 @@ def draw_parameters(model: Model, draws: int, rng: np.random.Generator) -> dict[
 def _member_effects(
     part: MemberPart, member: Membership, found: dict[str, Array], rng: np.random.Generator
 ) -> dict[str, Array]:
-    """Effects of members: independent, random walks over their memberships, slopes, correlated."""
+    """Effects of members: independent, in time (`ar =`), slopes, correlated."""
     out: dict[str, Array] = {}
     if part.in_role:
         return out
@@ -314,11 +317,13 @@ def _member_effects(
             out[part.u] = found[part.sigma][:, None] * u[:, :, 0]
         return out | {part.u_slope: found[part.sigma_slope][:, None, :] * u[:, :, first:]}
     if part.random:
-        count = member.n_members if member.walk is None else len(member.member)
+        count = member.n_effects
         steps = found[part.sigma][:, None] * rng.standard_normal((len(found[part.sigma]), count))
         out[part.u] = steps if member.walk is None else _walked(steps, member)
         if member.root is not None:
             out[part.u] = steps @ member.root.T
+        if member.series is not None:
+            out[part.u] = member.series.effects(steps, found[part.rho])
     if part.slopes:
         sd = found[part.sigma_slope][:, None, :]
         shape = (len(sd), member.n_members, sd.shape[2])

@@ -190,8 +190,8 @@ def _check_formula(
                 f"mm() contains id({block.member}, {block.group}).",
                 f"The ids of the memberships are id({names.member}, {names.group}).",
             )
-        if isinstance(block.autoregressive, str):
-            _check_time(block.autoregressive, levels)
+        if block.time_column is not None:
+            _check_time(block.time_column, levels)
         aggregates = [Term((f.atom,)) for f in block.features if f.atom is not None]
         for term in (*block.terms, *block.slopes, *(f.term for f in block.fixed), *aggregates):
             _check_term(term, levels, names, fine=True)

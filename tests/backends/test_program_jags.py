@@ -63,6 +63,12 @@ MODELS: dict[str, tuple[str, Any]] = {
         " + mm(id(mid, gid), vars(x), RE=TRUE, ar=TRUE, name=minister) + hm(id=cid)",
         ["tau.l1_party ~ dgamma(1, 0.5)"],
     ),
+    "series": ("y ~ 1 + mm(id(pid, gid), vars(x), RE=TRUE, ar=ar1(year))", "weakly_informative"),
+    "series_estimated": (
+        "y ~ 1 + mm(id(pid, gid), fn(w ~ 1/n^exp(-b1*s)), RE=TRUE, ar=ar1(year), name=party)"
+        " + mm(id(mid, gid), vars(x), RE=TRUE, ar=ar1(), name=minister) + hm(id=cid)",
+        ["tau.l1_party ~ dgamma(1, 0.5)", "rho_l1_party ~ beta(4, 2)", "rho_l1_minister <- 0.5"],
+    ),
     "slopes": (
         "y ~ 1 + z + mm(id(pid, gid), vars(x, lead), RE=re(1 + x + lead)) + hm(id=cid)",
         "weakly_informative",
@@ -338,7 +344,7 @@ def test_linear_predictor_is_that_of_the_contract(name: str, table: pd.DataFrame
             assert np.allclose(draws[f"w{part.suffix}"][:, : w.shape[1]], w, rtol=1e-9)
         rows = np.zeros_like(w)
         if part.random:
-            rows += draws[part.u] if part.walk else draws[part.u][:, member.member]
+            rows += draws[part.u][:, member.effect]
         if member.slopes is not None:
             for k, x in enumerate(member.slopes.values.T):
                 rows += draws[part.u_slope][:, member.member, k] * x

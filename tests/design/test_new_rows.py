@@ -200,6 +200,8 @@ def invented_draws(model: Model) -> Run:
     for parameter in model.spec.parameters:
         shape = (2, 7, *(len(model.design.coords[d]) for d in parameter.dims))
         values = 0.3 * rng.normal(size=shape)
+        if parameter.support == "probability":
+            values = 0.5 + 0.4 * np.tanh(values)
         draws[parameter.name] = np.abs(values) + 0.1 if parameter.support == "positive" else values
     return Run(draws, {}, 0.0, {})
 
@@ -220,7 +222,8 @@ def check_same_arrays(fit: Design, new: Design, model: Model) -> None:
     assert new.J == fit.J
     if not model.spec.members:  # rows, which are sorted by the outcome too where it is there
         place = np.argsort(new.coords["group"])[np.argsort(np.argsort(fit.coords["group"]))]
-        new = some_groups(new, replace(model.grouped, start=np.arange(new.J + 1)), place)
+        rows = replace(model.grouped, start=np.arange(new.J + 1))
+        new = some_groups(new, rows, place, model.spec)
     close(new.X_l2, fit.X_l2 + fit.center_l2)
     close(0.0 if new.offset is None else new.offset, 0.0 if fit.offset is None else fit.offset)
     for a, b in zip(fit.nestings, new.nestings, strict=True):

@@ -308,6 +308,8 @@ def _first(folder: Path) -> tuple[Any, Any, int]:
                      "RE = TRUE)"}, {}, r"Weights with parameters cannot be used"),
         ({"formula": "y ~ 1 + mm(id(member, group), vars = vars(x), fn = fn(w ~ 1/n), "
                      "RE = TRUE, ar = TRUE)"}, {}, r"Random walks .* cannot be used"),
+        ({"formula": "y ~ 1 + mm(id(member, group), vars = vars(x), fn = fn(w ~ 1/n), "
+                     "RE = TRUE, ar = ar1())"}, {}, r"AR\(1\) processes .* cannot be used"),
     ],
 )  # fmt: skip
 def test_what_a_study_file_can_say(

@@ -1,11 +1,11 @@
-"""Member effects in JAGS programs: intercepts, random walks over memberships, slopes.
+"""Member effects in JAGS programs: intercepts, random walks, AR(1) processes, slopes.
 
 Walks have steps with standard deviation 1, and are multiplied by their standard deviation in the
 linear predictor. All elements of a walk have flat priors; an observed 0 for each step makes
 neighbours differ by a standard normal. In this form the glm module samples all walks and
 coefficients in one block with a sparse precision matrix. Other forms are slow. Effects whose
 mean is the effect before get single-site samplers. Sums of independent steps make the precision
-matrix dense (300 groups did not end within minutes).
+matrix dense (300 groups did not end within minutes). AR(1) processes are written in the same way.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def effect_lines(part: MemberPart, *, standard: bool) -> list[str]:
         return []
     if part.walk:
         return _walk_lines(part)
+    if part.series:
+        return _series_lines(part)
     if part.correlated:
         return _correlated_lines(part)
     if part.related:
@@ -202,9 +204,30 @@ def _walk_lines(part: MemberPart) -> list[str]:
     ]
 
 
+def _series_lines(part: MemberPart) -> list[str]:
+    s, sd = part.suffix, part.sigma
+    path, later, log = part.path, f"later_l1{s}[k]", f"log_r_l1{s}[k]"
+    return [
+        "",
+        f"  # ---- member effects {part.u}: AR(1) processes with sd {sd} and correlations",
+        f"  # {part.rho}^time, by occasion (a member at a time)",
+        f"  # {path}: processes with sd 1, by member, then time. Its elements are flat; the data",
+        f"  # zero_l1{s}, all 0, make each element minus r times the one before N(0, 1 - r^2).",
+        f"  # r is {part.rho}^gap_l1{s}, gap_l1{s} the time between both, {log[:-3]} is log(r).",
+        f"  for (i in 1:P_l1{s}) {{ {path}[earliest_l1{s}[i]] ~ dnorm(0, 1) }}",
+        f"  for (k in 1:L_l1{s}) {{",
+        f"    {log} <- gap_l1{s}[k] * log({part.rho})",
+        f"    {path}[{later}] ~ dnorm(0, 1.0E-8)  # flat",
+        f"    zero_l1{s}[k] ~ dnorm({path}[{later}] - exp({log}) * {path}[{later} - 1],",
+        f"      1 / (1 - exp(2 * {log})))",
+        "  }",
+        f"  for (i in 1:N_l1{s}) {{ {part.u}[i] <- {sd} * {path}[i] }}",
+    ]
+
+
 def effect_node(part: MemberPart) -> str:
     """The effects' node that the glm module must sample in a block."""
-    return part.path if part.walk else part.u
+    return part.path if part.in_time else part.u
 
 
 def weighted_effects(part: MemberPart, weights: str, rows: str) -> str:
@@ -212,6 +235,8 @@ def weighted_effects(part: MemberPart, weights: str, rows: str) -> str:
     s = part.suffix
     if part.walk:
         return f"{part.sigma} * inprod({weights}, {part.path}[place_l1{s}[{rows}]])"
+    if part.series:
+        return f"{part.sigma} * inprod({weights}, {part.path}[{part.effect_index}[{rows}]])"
     return f"inprod({weights}, {part.u}[member{s}[{rows}]])"
 
 
@@ -221,6 +246,16 @@ def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
         own = {"Z_l1": padded(part, m.slopes.values, 0)}
         count = len(m.slopes.labels) + part.random
         return own | (pair_values(count) if part.correlated else {})
+    if m.series is not None:
+        later = np.flatnonzero(~m.series.first)
+        return {
+            "P_l1": int(m.series.first.sum()),
+            "L_l1": len(later),
+            "earliest_l1": np.flatnonzero(m.series.first) + 1,
+            "later_l1": later + 1,
+            "gap_l1": m.series.gap[later],
+            "zero_l1": np.zeros(len(later)),
+        }
     if m.walk is None:
         return {}
     earliest = np.unique(m.walk.begin)

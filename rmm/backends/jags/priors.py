@@ -85,6 +85,8 @@ def _prior(spec: ModelSpec, parameter: Parameter, forms: Forms) -> list[str]:
             f"for (k in 1:{size}) {{ {half}[k] ~ {density}; {name}[k] <- 2 * {half}[k] - 1 }}"
             "  # LKJ prior of the correlations"
         ]
+    if families == ("fixed",):  # data
+        return []
     if not parameter.dims:
         return [f"{name} ~ {_density(DENSITIES, families[0], name)}"]
     if len(families) > 1:
@@ -163,8 +165,8 @@ def _uses_precision(spec: ModelSpec, parameter: Parameter) -> bool:
 
 
 def _standard_sds(spec: ModelSpec) -> set[str]:
-    """Standard deviations of walks and correlated effects, which are multiplied by them."""
-    alone = {p.sigma for p in spec.members if p.walk or p.in_role}
+    """Standard deviations of effects that are made of ones with the standard deviation 1."""
+    alone = {p.sigma for p in spec.members if p.in_time or p.in_role}
     correlated = [p for p in spec.members if p.correlated]
     return alone | {name for p in correlated for name in (p.sigma, p.sigma_slope)}
 
@@ -203,6 +205,9 @@ def _size(spec: ModelSpec, parameter: Parameter) -> str:
     for found in spec.correlated:
         if parameter.name == found.pcor:
             return f"K_pair_l1{found.suffix}"
+    for one in spec.imputed:
+        if parameter.name == one.b:
+            return f"K{one.suffix}"
     for part in spec.members:
         if parameter.name == part.b_w:
             return str(len(part.weight.parameters))

@@ -17,6 +17,7 @@ import numpy as np
 
 from rmm.backends.base import Forms
 from rmm.backends.jags import features as jags_features
+from rmm.backends.jags import imputed_nodes as jags_imputed
 from rmm.backends.jags.effects import (
     effect_lines,
     effect_node,
@@ -65,6 +66,7 @@ def write(spec: ModelSpec, forms: Forms) -> str:
         *(effect_lines(part, standard=standard) for part in spec.members if part.effects),
         *(role_lines(roles, spec.members) for roles in spec.roles),
         *(_nesting_effects(nest, standard) for nest in spec.nestings if nest.random),
+        *(jags_imputed.section(one) for one in spec.imputed),
         prior_lines(spec, forms),
         _derived(spec),
         ["}"],
@@ -80,8 +82,9 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
     PriorError
         If a standard deviation is held at 0, which has no precision.
     """
+    shares = {p.name for p in spec.parameters if p.support == "probability"}
     for name, value in priors.items():
-        if not name.startswith("prior_") and np.min(value) <= 0:
+        if not name.startswith("prior_") and name not in shares and np.min(value) <= 0:
             raise PriorError(
                 f"JAGS cannot fix `{name}` at {np.min(value):g}. Leave the random effects out "
                 "instead: write RE=FALSE, or remove hm()."
@@ -91,7 +94,10 @@ def data(spec: ModelSpec, design: Design, priors: Mapping[str, Any]) -> dict[str
         del out[name]
     for part, member in zip(spec.members, design.members, strict=True):
         out |= _padded(part, out)
-        out |= {f"{n}{part.suffix}": v for n, v in _member_data(part, member).items()}
+        imputed = bool(jags_imputed.in_block(spec, part))
+        own = _member_data(part, member, imputed=imputed)
+        out |= {f"{n}{part.suffix}": v for n, v in own.items()}
+    out |= jags_imputed.values(spec, design)
     for roles in spec.roles:
         pairs = pair_values(len(roles.blocks))
         out |= {f"{name}{roles.suffix}": value for name, value in pairs.items()}
@@ -106,7 +112,7 @@ def initial(
     out: dict[str, Any] = {}
     for name, value in values.items():
         parameter = known[name]
-        if parameter.role == "sd" and forms[name] == ("fixed",):
+        if forms[name] == ("fixed",):
             continue
         number = np.asarray(value, dtype=float)
         if parameter.role == "weight":
@@ -148,9 +154,12 @@ def engine_options(spec: ModelSpec, forms: Forms) -> dict[str, Any]:
     nodes: list[str] = []
     standard = spec.family.jags_standard_effects
     walks = {part.step: effect_node(part) for part in spec.members if part.walk}
+    walks |= {part.independent: effect_node(part) for part in spec.members if part.series}
     correlated = [part for part in spec.members if part.correlated]
     made = {name for part in correlated for name in (part.u, part.u_slope)}
     made |= {name for roles in spec.roles for name in roles.effects}
+    # Times a missing value a coefficient is no linear term: one of both is outside the block.
+    made |= {"beta_l2" if p is None else spec.members[p].b for p in {i.block for i in spec.imputed}}
     nodes += [found.standard for found in spec.correlated]
     for parameter in spec.sampled:
         families = forms.get(parameter.name, ("normal",))
@@ -196,8 +205,12 @@ def _linear_predictor(spec: ModelSpec) -> list[tuple[str, str]]:
         terms.append((_product("X_l2[j, 1:K_l2]", "beta_l2", "K_l2"), "group predictors"))
     if spec.offset:
         terms.append(("offset_l2[j]", "known part"))
+    terms += jags_imputed.of_groups(spec)
     for part in spec.members:
         terms += _member_terms(part)
+        s = part.suffix
+        weights = f"{'w' if part.estimated else 'weight'}{s}[{_rows(s)}]"
+        terms += jags_imputed.of_members(spec, part, weights, _rows(s))
     for nest in spec.nestings:
         s = nest.suffix
         if nest.covariates:
@@ -354,7 +367,7 @@ def _thresholds(spec: ModelSpec) -> list[str]:
 
 
 #: Vectors and rows by membership -> their value for groups without a member.
-_BY_MEMBERSHIP = {"member": 1, "place_l1": 1, "weight": 0, "offset_l1": 0}
+_BY_MEMBERSHIP = {"member": 1, "occasion": 1, "place_l1": 1, "weight": 0, "offset_l1": 0}
 
 
 def _padded(part: MemberPart, shared: Mapping[str, Any]) -> dict[str, Any]:
@@ -367,12 +380,15 @@ def _padded(part: MemberPart, shared: Mapping[str, Any]) -> dict[str, Any]:
     return {n: padded(part, shared[n], value) for n, value in names.items() if n in shared}
 
 
-def _member_data(part: MemberPart, member: Membership) -> dict[str, Any]:
-    """Data of a block that only JAGS programs have, by names without suffix."""
+def _member_data(part: MemberPart, member: Membership, *, imputed: bool) -> dict[str, Any]:
+    """Data of a block that only JAGS programs have, by names without suffix.
+
+    `imputed`: whether its covariates have missing values.
+    """
     out: dict[str, Any] = dict(effect_values(part, member))
-    if part.estimated or part.effects or part.features_in_program:
+    if part.estimated or part.effects or part.features_in_program or imputed:
         out["first"], out["last"] = _segments(member)
-    if part.slopes and not part.random and not part.estimated:
+    if (part.slopes or imputed) and not part.random and not part.estimated:
         out["weight"] = padded(part, member.weight, 0)
     by_group = part.estimated and part.weight.constraint == "group"
     if by_group or jags_features.reads_group(part):

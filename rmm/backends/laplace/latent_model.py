@@ -18,6 +18,7 @@ import numpy as np
 from rmm.backends.base import Forms
 from rmm.backends.laplace.latent_vector import Collected, coefficient_units
 from rmm.design.design import Design
+from rmm.design.members.autoregressive import Steps, find_steps
 from rmm.design.members.feature_values import FeatureArrays
 from rmm.design.members.known_covariances import entries
 from rmm.design.members.memberships import Membership
@@ -189,6 +190,50 @@ class Loadings:
 
 
 @dataclass(frozen=True, eq=False)
+class SeriesLoadings:
+    """What multiplies the independent innovations of AR(1) processes: see `Steps`.
+
+    Attributes
+    ----------
+    rho : str
+        Name of the correlation one unit of time apart.
+    fixed : mapping
+        Correlations that are held at a number.
+    steps : Steps
+    weights : int or None
+        Place of the block's estimated weights in `LatentModel.weights`.
+    """
+
+    rho: str
+    fixed: Mapping[str, Array]
+    steps: Steps
+    weights: int | None
+
+    @property
+    def count(self) -> int:
+        """Number of its sources: different values, or entries where weights are estimated."""
+        return len(self.steps.lag) if self.weights is None else len(self.steps.column)
+
+    @property
+    def source(self) -> Array:
+        """(E,) source of each entry, from 0."""
+        return self.steps.value if self.weights is None else np.arange(self.count)
+
+    def correlations(self, values: Mapping[str, Array], count: int) -> Array:
+        """(S,) correlations of hyperparameter values."""
+        known = self.fixed.get(self.rho)
+        return values[self.rho][:, 0] if known is None else np.full(count, known[0])
+
+    def sources(self, values: Mapping[str, Array], weights: Sequence[Array], count: int) -> Array:
+        """(S, sources), times weights where these are estimated."""
+        found = self.steps.values(self.correlations(values, count))
+        if self.weights is None:
+            return found
+        steps = self.steps
+        return np.asarray(weights[self.weights][:, steps.membership] * found[:, steps.value])
+
+
+@dataclass(frozen=True, eq=False)
 class LatentModel:
     """eta = offset + A(theta) x, x ~ normal(location, scale(theta)), a priori independent.
 
@@ -201,7 +246,7 @@ class LatentModel:
         Times the weight that `entry_source` names gives an entry of A; entries add up.
     entry_source : (E,) int array
         Place in (1, weights of the first block of `weights`, of the second, ..., `Loadings.sources`
-        of the first of `loadings`, ...).
+        of the first of `loadings`, ..., `SeriesLoadings.sources` of the first of `series`, ...).
     location : (P,) array
     scale : (P,) array
         Prior sds; of effects they are multiplied by the standard deviation of their block.
@@ -231,10 +276,23 @@ class LatentModel:
     weights: tuple[Weights, ...]
     features: tuple[Feature, ...]
     loadings: tuple[Loadings, ...]
+    series: tuple[SeriesLoadings, ...]
     family: Family
     outcome: Mapping[str, Any]
     spec: ModelSpec
     design: Design
+
+    @property
+    def fixed_design(self) -> bool:
+        """Whether A does not depend on hyperparameters."""
+        return not (self.weights or self.features or self.loadings or self.series)
+
+    def correlated_sources(
+        self, values: Mapping[str, Array], weights: Sequence[Array], count: int
+    ) -> list[Array]:
+        """(S, sources) of `loadings`, then of `series`."""
+        found = [one.sources(values, weights) for one in self.loadings]
+        return found + [one.sources(values, weights, count) for one in self.series]
 
     @property
     def is_effect(self) -> Array:
@@ -275,10 +333,7 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
     BackendError
         For what this engine does not cover.
     """
-    if spec.family.curvature is None:
-        raise BackendError(
-            f"Backend 'laplace' does not support family {spec.family.name!r}. Use 'stan' or 'jags'."
-        )
+    _check_covered(spec)
     collected = Collected()
     hyper, fixed = _hyperparameters(spec, design, priors)
     place = {(h.name, h.index): i for i, h in enumerate(hyper)}
@@ -311,12 +366,13 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
         if part.correlated:
             loadings.append(_correlated_effects(part, member, collected, loaded, where, fixed))
             loaded += loadings[-1].blocks[0].count(len(member.member))
-        elif not part.in_role:
+        elif not part.in_role and not part.series:
             _member_effects(part, member, collected, source, place, fixed)
     for roles in spec.roles:
         loadings.append(_role_effects(roles, design, collected, loaded, places, fixed))
         for i, block in zip(roles.blocks, loadings[-1].blocks, strict=True):
             loaded += block.count(len(design.members[i].member))
+    series = _all_series(spec, design, collected, loaded, places, place, fixed)
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         if nest.covariates:
             count = nesting.X.shape[1]
@@ -343,11 +399,25 @@ def latent_model(spec: ModelSpec, design: Design, priors: Resolved) -> LatentMod
         weights=tuple(weights),
         features=tuple(features),
         loadings=tuple(loadings),
+        series=tuple(series),
         family=spec.family,
         outcome=design.outcome,
         spec=spec,
         design=design,
     )
+
+
+def _check_covered(spec: ModelSpec) -> None:
+    if spec.family.curvature is None:
+        raise BackendError(
+            f"Backend 'laplace' does not support family {spec.family.name!r}. Use 'stan' or 'jags'."
+        )
+    if spec.imputed:
+        raise BackendError(
+            "Backend 'laplace' does not support missing=\"impute\": a missing value times its "
+            "coefficient is a product of two unknowns, and the integral over both is not that of a "
+            "normal distribution. Use 'stan' or 'jags'."
+        )
 
 
 def _hyperparameters(
@@ -544,6 +614,48 @@ def _role_effects(
         first_source += block.count(len(member.member))
         blocks.append(block)
     return Loadings(tuple((sd, 0) for sd in roles.sds), fixed, roles.pcor, tuple(blocks))
+
+
+def _all_series(
+    spec: ModelSpec,
+    design: Design,
+    collected: Collected,
+    first_source: int,
+    weights: Sequence[int | None],
+    place: Mapping[tuple[str, int], int],
+    fixed: Mapping[str, Array],
+) -> list[SeriesLoadings]:
+    """The AR(1) processes of all blocks."""
+    found: list[SeriesLoadings] = []
+    for part, member, where in zip(spec.members, design.members, weights, strict=True):
+        if part.series:
+            one = _series_effects(part, member, collected, first_source, where, place, fixed)
+            found.append(one)
+            first_source += one.count
+    return found
+
+
+def _series_effects(
+    part: MemberPart,
+    member: Membership,
+    collected: Collected,
+    first_source: int,
+    weights: int | None,
+    place: Mapping[tuple[str, int], int],
+    fixed: Mapping[str, Array],
+) -> SeriesLoadings:
+    """Innovations by occasion, all with the effects' standard deviation."""
+    assert member.series is not None
+    steps = find_steps(member.series)
+    found = SeriesLoadings(part.rho, fixed, steps, weights)
+    first = _effects(
+        collected, part.independent, (member.series.count,), part.sigma, 0, place, fixed
+    )
+    known = np.ones(len(member.member)) if member.weight is None else member.weight
+    rows = member.group[steps.membership]
+    value, source = known[steps.membership], first_source + found.source
+    collected.enter(rows, first + steps.column, value, source)
+    return found
 
 
 def _enter_loaded(

@@ -133,7 +133,7 @@ class Integrand:
         self.slots = _others(len(slots), self.private.slots)
         self.row = all_rows[self.slots]
         self.column = np.searchsorted(self.kept, all_columns[self.slots])
-        self._plain = not model.weights and not model.features and not model.loadings
+        self._plain = model.fixed_design
         self._factors: Factors | None = None
         self._map: FixedMap | None = None
 
@@ -211,7 +211,7 @@ class Integrand:
         """
         model = self.model
         weights = [w.of(values[w.name]) for w in model.weights]
-        loadings = [found.sources(values, weights) for found in model.loadings]
+        loadings = model.correlated_sources(values, weights, count)
         one = np.ones((1 if self._plain else count, 1))
         source = np.concatenate([one, *weights, *loadings], axis=1)
         entries = model.entry_value * source[:, model.entry_source]
@@ -236,11 +236,11 @@ class Integrand:
 
     def sources(self, values: Values, count: int) -> Array:
         """(S, sources) or (1, 1): 1, the weights of each block, the loadings of correlated effects
-        and the columns of each feature.
+        and of AR(1) processes, and the columns of each feature.
         """
         model = self.model
         weights = [w.of(values[w.name]) for w in model.weights]
-        loadings = [found.sources(values, weights) for found in model.loadings]
+        loadings = model.correlated_sources(values, weights, count)
         features = [
             np.broadcast_to(self._feature(f, weights, values), (count, model.groups))
             for f in model.features

@@ -192,16 +192,29 @@ def _named(model: LatentModel, theta: Array, z: Array, columns: Array) -> dict[s
         if parameter.name in values:
             found = values[parameter.name]
             out[parameter.name] = found if parameter.dims else found[:, 0]
-    for part, member in zip(spec.members, model.design.members, strict=True):
-        if member.walk is not None and part.step in out:
-            out[part.u] = _walks(out.pop(part.step), member.walk)
-        if member.root is not None and part.independent in out:
-            out[part.u] = out.pop(part.independent) @ member.root.T
+    out |= _made_of_others(model, values, out)
     for own, loadings in zip(spec.correlated, model.loadings, strict=True):
         if own.standard in out:
             factor = loadings.factor(values)
             out |= _correlated(own, np.einsum("smk,slk->sml", out.pop(own.standard), factor))
     return out | at_zero(spec, model.design, out)
+
+
+def _made_of_others(
+    model: LatentModel, values: Mapping[str, Array], out: dict[str, Array]
+) -> dict[str, Array]:
+    """Effects that are sums of independent ones, which are taken out of `out`."""
+    found: dict[str, Array] = {}
+    for part, member in zip(model.spec.members, model.design.members, strict=True):
+        if member.walk is not None and part.step in out:
+            found[part.u] = _walks(out.pop(part.step), member.walk)
+        if member.root is not None and part.independent in out:
+            found[part.u] = out.pop(part.independent) @ member.root.T
+        if member.series is not None and part.independent in out:
+            series = next(one for one in model.series if one.rho == part.rho)
+            e = out.pop(part.independent)
+            found[part.u] = member.series.effects(e, series.correlations(values, len(e)))
+    return found
 
 
 def _correlated(part: MemberPart | Roles, effects: Array) -> dict[str, Array]:

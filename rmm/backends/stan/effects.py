@@ -1,9 +1,11 @@
-"""Member effects in Stan programs: intercepts, random walks over memberships, slopes."""
+"""Member effects in Stan programs: intercepts, random walks, AR(1) processes, slopes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from rmm.backends.program_data import raw_name
 from rmm.design.members.memberships import Membership
@@ -22,6 +24,12 @@ def effect_data(part: MemberPart) -> Lines:
             "// places in the order of all memberships by member, then time:",
             f"array[M{s}] int<lower=1, upper=M{s}> place_l1{s};  // place of each membership",
             f"array[M{s}] int<lower=1, upper=M{s}> begin_l1{s};  // place of the member's first",
+        ]
+    if part.series:
+        return [
+            f"int<lower=1> N_l1{s};  // number of occasions (a member at a time)",
+            f"array[M{s}] int<lower=1, upper=N_l1{s}> occasion{s};  // occasion of each membership",
+            f"vector<lower=0>[N_l1{s}] gap_l1{s};  // time since the one before; 0 for a first one",
         ]
     lines = []
     if part.effects:
@@ -48,6 +56,8 @@ def effect_values(part: MemberPart, m: Membership) -> Mapping[str, Any]:
     """Values of those of these data that JAGS programs lack, by names without suffix."""
     if m.walk is not None:
         return {"begin_l1": m.walk.begin + 1}
+    if m.series is not None:
+        return {"gap_l1": np.where(m.series.first, 0.0, m.series.gap)}
     if m.slopes is None:
         return {}
     Z = m.slopes.values.T
@@ -72,6 +82,22 @@ def walk_lines(part: MemberPart) -> Lines:
     ]
 
 
+def series_lines(part: MemberPart) -> Lines:
+    """Lines that compute AR(1) processes from independent innovations (non-centred)."""
+    if not part.series:
+        return []
+    s, u, e = part.suffix, part.u, part.independent
+    return [
+        f"vector[N_l1{s}] {u} = {e};  // by occasion",
+        f"for (i in 1:N_l1{s}) {{",
+        f"  if (gap_l1{s}[i] > 0) {{",
+        f"    real log_r = gap_l1{s}[i] * log({part.rho});  // r: correlation with the one before",
+        f"    {u}[i] = exp(log_r) * {u}[i - 1] + sqrt(-expm1(2 * log_r)) * {e}[i];",
+        "  }",
+        "}",
+    ]
+
+
 def related_lines(part: MemberPart) -> Lines:
     """Lines that compute effects with a known covariance from independent ones."""
     if not part.related:
@@ -82,13 +108,15 @@ def related_lines(part: MemberPart) -> Lines:
 
 def by_membership(part: MemberPart) -> str:
     """The member effect of each membership, as a vector expression."""
-    return part.u if part.walk else f"{part.u}[member{part.suffix}]"
+    return part.u if part.walk else f"{part.u}[{part.effect_index}]"
 
 
 def weighted_effects(part: MemberPart) -> str:
     """The sums of member effects with known weights, a sparse product."""
     s = part.suffix
-    columns = f"M{s}, weight{s}, membership{s}" if part.walk else f"N_l1{s}, weight{s}, member{s}"
+    columns = f"N_l1{s}, weight{s}, {part.effect_index}"
+    if part.walk:
+        columns = f"M{s}, weight{s}, membership{s}"
     return f"csr_matrix_times_vector(J, {columns}, start{s}, {part.u})"
 
 

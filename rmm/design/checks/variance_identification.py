@@ -27,6 +27,7 @@ from scipy import sparse
 
 from rmm.design.design import Design
 from rmm.design.fixed_effects import FixedEffects
+from rmm.design.members.autoregressive import OccasionSeries, find_steps
 from rmm.design.members.known_covariances import entries
 from rmm.design.members.memberships import Membership
 from rmm.design.rows.group_rows import Grouped
@@ -152,7 +153,25 @@ def _of_independent(base: Component, member: Membership) -> Component:
             value=base.value[row] * value,
             alone=bool((groups.tocsc().indptr[1:] - groups.tocsc().indptr[:-1]).max() == 1),
         )
+    if member.series is not None:
+        return _series_component(base, member.series)
     return base if member.walk is None else _walk_component(base, member)
+
+
+def _series_component(base: Component, series: OccasionSeries) -> Component:
+    """Independent innovations instead of effects, at a correlation of one half between occasions
+    that are as far apart as most.
+    """
+    steps = find_steps(series)
+    rho = 0.5 ** (1 / np.median(series.gap[~series.first]))
+    values = steps.values(np.array([rho]))[0]
+    return replace(
+        base,
+        row=base.row[steps.membership],
+        column=steps.column,
+        value=base.value[steps.membership] * values[steps.value],
+        size=series.count,
+    )
 
 
 def _walk_component(base: Component, member: Membership) -> Component:

@@ -10,6 +10,7 @@ import numpy as np
 from rmm.design.columns.encode import Columns
 from rmm.design.columns.predictors import BlockColumns, sums_to_one, take_out_held
 from rmm.design.identifiability import check_weight_variables
+from rmm.design.members.autoregressive import OccasionSeries, find_series
 from rmm.design.members.feature_values import FeatureArrays, build_feature
 from rmm.design.members.known_covariances import KnownCovariance, group_pairs, root_of
 from rmm.design.members.random_walks import LastEffects, Walk, continue_walk, find_walk
@@ -79,6 +80,8 @@ class Membership:
         Known part of the member effects (`fix()` inside a block with estimated weights).
     walk : Walk or None
         The order of each member's memberships, where effects are random walks.
+    series : OccasionSeries or None
+        The occasions of each member, where effects are AR(1) processes.
     root : (members, members) array or None
         L, where the members' effects have the known covariance sigma_l1^2 LL'.
     slopes : Columns or None
@@ -103,6 +106,7 @@ class Membership:
     offset: Array | None
     rows: Array
     walk: Walk | None = None
+    series: OccasionSeries | None = None
     slopes: Columns | None = None
     features: tuple[FeatureArrays, ...] = ()
     typical_size: float = 1.0
@@ -111,8 +115,19 @@ class Membership:
 
     @property
     def effect(self) -> Array:
-        """(M,) number of the effect `u_l1` of each membership: its member, or its own of a walk."""
+        """(M,) number of the effect `u_l1` of each membership: its member, its own of a walk, or
+        the member's at its time of an AR(1) process.
+        """
+        if self.series is not None:
+            return self.series.effect
         return self.member if self.walk is None else self.walk.effect
+
+    @property
+    def n_effects(self) -> int:
+        """Number of effects `u_l1`."""
+        if self.series is not None:
+            return self.series.count
+        return self.n_members if self.walk is None else len(self.member)
 
     @property
     def slope_scale(self) -> Array:
@@ -219,6 +234,8 @@ def build_membership(
         walk = find_walk(part.block, units.table, units, labels)
     else:
         walk = continue_walk(part.block, units.table, units, labels, fitted.last)
+    earlier = None if known is None else known.series
+    series = find_series(part.block, units.table, units, labels, earlier)
     membership = Membership(
         member=units.code,
         group=units.group,
@@ -236,6 +253,7 @@ def build_membership(
         offset=offset if part.estimated and part.offset else None,
         rows=units.table.index.astype(np.int64),
         walk=walk,
+        series=series,
         slopes=encoded.slopes,
         features=live,
         total=total,

@@ -125,7 +125,7 @@ def find_walk(block: MemberBlock, table: Table, units: Members, groups: Array) -
         time = _time(block.autoregressive, block, table, units, groups)
     else:
         time = units.group
-        _warn_of_text(block, groups)
+        warn_of_text_order(block, groups, "ar = TRUE", "ar = time")
     sequence = np.lexsort((time, units.code))
     if len(sequence) == units.count:
         raise DataError(
@@ -276,8 +276,17 @@ def _check_ties(
     )
 
 
-def _warn_of_text(block: MemberBlock, labels: Array) -> None:
-    """Text has an alphabetical order, which is seldom that of time: g10 comes before g2."""
+def warn_of_text_order(block: MemberBlock, labels: Array, written: str, instead: str) -> None:
+    """Text has an alphabetical order, which is seldom that of time: g10 comes before g2.
+
+    Parameters
+    ----------
+    block : MemberBlock
+    labels : (J,) array
+        Labels of the groups.
+    written, instead : str
+        What the formula has, and with a time column.
+    """
     if not any(isinstance(label, str) for label in labels):
         return
     texts = [str(label) for label in labels]
@@ -285,9 +294,9 @@ def _warn_of_text(block: MemberBlock, labels: Array) -> None:
     if all(keys) and keys == sorted(keys):
         return
     warnings.warn(
-        f"`ar = TRUE` sorts groups by their ids (column `{block.group}`). These ids are text, so "
+        f"`{written}` sorts groups by their ids (column `{block.group}`). These ids are text, so "
         f"the order is alphabetical: {texts[0]}, {texts[1]}, ... If this is not the order of time, "
-        "name a time column: ar = time.",
+        f"name a time column: {instead}.",
         SpecificationWarning,
-        stacklevel=2,
+        stacklevel=3,
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rmm.design.columns.imputed_columns import ImputedValues
 from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
 from rmm.formula.terms import FeatureTerm
@@ -62,6 +63,8 @@ class PriorScales:
     nestings : tuple of (K,) arrays
     labels : mapping
         Dimension -> names of its coefficients, of those that are estimated.
+    imputed : tuple of ImputedValues
+        Columns whose missing values are parameters.
     """
 
     outcome: Mapping[str, Any]
@@ -71,6 +74,7 @@ class PriorScales:
     members: tuple[MemberScales, ...]
     nestings: tuple[Array, ...]
     labels: Mapping[str, Sequence[Any] | Array]
+    imputed: tuple[ImputedValues, ...] = ()
 
 
 def scales_of(design: Design) -> PriorScales:
@@ -83,6 +87,7 @@ def scales_of(design: Design) -> PriorScales:
         members=tuple(_member_scales(member) for member in design.members),
         nestings=tuple(nesting.scale for nesting in design.nestings),
         labels=design.coords,
+        imputed=design.imputed,
     )
 
 

@@ -19,6 +19,8 @@ from rmm.model.correlations import lkj_shapes
 from rmm.model.spec import CUT, INTERCEPT, MemberPart, ModelSpec
 
 Array = np.ndarray[Any, Any]
+_UNIFORM = Prior("uniform", (0.0, 1.0))  # of the correlation of an AR(1) process, in both sets
+_WIDE = 2.5  # standard deviations of a column with missing values
 _ETA = 2.0  # of the LKJ prior of correlations, in both named sets
 
 
@@ -76,9 +78,11 @@ def resolve(choice: PriorChoice, spec: ModelSpec, scales: PriorScales) -> Resolv
         If a parameter cannot have the prior that a statement gives it.
     """
     base = {"weakly_informative": weakly_informative, "rmm": classic}[choice.base](spec, scales)
+    base |= _imputation_priors(spec, scales)
     elements = {name: list(priors) for name, priors in base.items()}
     supports = {p.name: p.support for p in spec.sampled}
     for statement in choice.statements:
+        _check_series(statement, spec)
         correlated = next((c for c in spec.correlated if c.cor == statement.target), None)
         if correlated is not None:
             eta = statement.prior.values[0]
@@ -156,6 +160,8 @@ def _effect_priors(
     if part.random:
         # Of a random walk it is the sd of the first effect; later ones are wider a priori.
         out[part.sigma] = (Prior("half_normal", (sd,)),)
+    if part.series:
+        out[part.rho] = (_UNIFORM,)
     if part.slopes:
         out[part.sigma_slope] = tuple(
             Prior("half_normal", (sd / float(scale),)) for scale in member.slopes
@@ -169,6 +175,19 @@ def _correlations(
     """Of partial correlations, in both named sets: together they are LKJ(eta)."""
     shapes = lkj_shapes(eta, len(scales.labels[found.pair]))
     return tuple(Prior("lkj", (float(shape),)) for shape in shapes)
+
+
+def _imputation_priors(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[Prior, ...]]:
+    """Of the model of covariates with missing values, in both named sets: on the columns' scales,
+    as those of a gaussian outcome.
+    """
+    out: dict[str, tuple[Prior, ...]] = {}
+    for one, found in zip(spec.imputed, scales.imputed, strict=True):
+        wide = _WIDE * found.scale
+        slopes = (Prior("normal", (0.0, wide / float(sd))) for sd in found.predictor_scale)
+        out[one.b] = (Prior("normal", (found.fill, wide)), *slopes)
+        out[one.sigma] = (Prior("half_normal", (wide,)),)
+    return out
 
 
 def _feature_priors(part: MemberPart, member: MemberScales) -> tuple[Prior, ...]:
@@ -193,6 +212,7 @@ def classic(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[Prior, ...]
                 if parameter.support == "positive"
                 else Prior("normal", (0.0, 100.0))
             )
+            prior = _UNIFORM if parameter.support == "probability" else prior
             prior = own.get(parameter.name, prior)
             out[parameter.name] = (prior,) * _size(parameter, scales.labels)
     for part, member in zip(spec.members, scales.members, strict=True):
@@ -237,6 +257,17 @@ def _supported(statement: PriorStatement, support: str, parameter: str) -> Prior
     if not positive and family == "precision_gamma":
         raise PriorError(f"`{statement.text}`: `{parameter}` has no precision.")
     return statement.prior
+
+
+def _check_series(statement: PriorStatement, spec: ModelSpec) -> None:
+    """Effects of a member whose correlation is 1 are one effect."""
+    names = {part.rho for part in spec.members if part.series}
+    prior = statement.prior
+    if statement.target in names and prior.family == "fixed" and prior.values[0] == 1:
+        raise PriorError(
+            f"`{statement.text}`: with a correlation of 1 a member has the same effect at all "
+            "times. Leave `ar =` out: RE = TRUE."
+        )
 
 
 def _check_probability(statement: PriorStatement, support: str, parameter: str) -> None:

@@ -17,7 +17,7 @@ from rmm.formula.terms import DURATIONS, Formula
 from rmm.tables.read import Array
 from rmm.tables.table import Table
 
-WAYS = ("error", "drop")
+WAYS = ("error", "drop", "impute")
 _SHOWN = 5  # labels in a sentence
 
 

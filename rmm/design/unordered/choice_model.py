@@ -330,6 +330,11 @@ def prepare_categories(
     """
     if transform is not None and (not isinstance(transform, str) or transform not in TRANSFORMS):
         raise FormulaError(unknown_name(transform, "a value of `transform`", [*TRANSFORMS, None]))
+    if missing == "impute":
+        raise DataError(
+            'missing="impute" is not available in rmm.multinomial(). Impute the missing values '
+            'several times and pool the fits with rmm.pool, or use missing="drop".'
+        )
     if not isinstance(missing, str) or missing not in WAYS:
         raise DataError(unknown_name(missing, "a value of `missing`", WAYS))
     choice, written = read_priors(priors), parse_formula(formula)
@@ -418,6 +423,8 @@ def _check_block(block: MemberBlock, refuse: Any) -> None:
     if block.slopes:
         hint = "Write RE = TRUE: each category then has its own member effects."
         refuse("Random slopes, `re()`, are not available", at, 2, hint)
+    if block.series is not None:
+        refuse("AR(1) processes, `ar = ar1()`, are not available", at, 2, "Remove `ar =`.")
     if block.autoregressive is not False:
         refuse("Random walks, `ar =`, are not available", at, 2, "Remove `ar =`.")
     if block.covariance is not None:

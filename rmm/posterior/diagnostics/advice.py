@@ -104,9 +104,14 @@ class Evidence:
         """Standard deviation of effects -> number of units that have them, and what they are."""
         spec, design = self.model.spec, self.model.design
         out = {
-            part.sigma: (len(member.member), "memberships")
-            if part.walk
-            else (member.n_members, "members")
+            part.sigma: (
+                member.n_effects,
+                "memberships"
+                if part.walk
+                else "members at different times"
+                if part.series
+                else "members",
+            )
             for part, member in zip(spec.members, design.members, strict=True)
             if part.random and part.smooth is None
         }

@@ -104,17 +104,20 @@ class Expected:
     def of_fit(self, table: pd.DataFrame) -> Array:
         """(S, J) of the groups of the fit with other covariates; members and groups are the same.
 
-        Random effects are the members' own, those of random walks too.
+        Random effects are the members' own, those of random walks and AR(1) processes too.
         """
         model = self.source.model
+        _refuse_missing(model)
         for parameter in model.spec.parameters:
             if parameter.role == "effect":
                 self.source.need(parameter.name, "this estimand")
-        return self._values(lay_out(_without_last(model), table).layout, self.source.draws)
+        layout = lay_out(_without_last(model), table).layout
+        return self._values(_with_series(model, layout), self.source.draws)
 
     def of_new(self, table: pd.DataFrame) -> tuple[Array, Array]:
         """Labels (J,) and (S, J) of other groups; new members have effects from N(0, sigma^2)."""
         source = self.source
+        _refuse_missing(source.model)
         new = lay_out(source.model, table)
         layout, draws = of_new_groups(source.model, dict(source.draws), new, "all", source.seed)
         return layout.design.coords["group"], self._values(layout, draws)
@@ -184,6 +187,23 @@ def _baseline(source: Source) -> Array:
 def table_of(model: Model) -> pd.DataFrame:
     """The formula's columns of the table of the fit, one row per membership."""
     return model.grouped.frame[list(columns_of(model.spec.formula))]
+
+
+def _refuse_missing(model: Model) -> None:
+    """The table of the fit does not have the values that were missing."""
+    if model.spec.imputed:
+        raise BackendError(
+            'Contrasts and marginal effects are not available for a fit with missing="impute", '
+            "because they change rows of the table, and its missing values are parameters. Impute "
+            "them several times and pool the fits: rmm.pool(fits).estimand(...)."
+        )
+
+
+def _with_series(model: Model, layout: Layout) -> Layout:
+    """The layout of the fit's groups, in which members have the fit's effects at changed times."""
+    members = zip(layout.design.members, model.design.members, strict=True)
+    own = tuple(replace(new, series=fitted.series) for new, fitted in members)
+    return replace(layout, design=replace(layout.design, members=own))
 
 
 def _without_last(model: Model) -> Model:

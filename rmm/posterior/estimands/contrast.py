@@ -59,10 +59,10 @@ def draw(
     block : int
         `mm()` block of the members.
     """
-    if any(part.walk for part in source.model.spec.members):
+    if any(part.in_time and not part.block.times_known for part in source.model.spec.members):
         raise BackendError(
-            "A contrast is not available with `ar =`: if a member leaves a group, its effects in "
-            "later groups are not defined."
+            "A contrast is not available with random walks or `ar = ar1()`: if a member leaves a "
+            "group, its effects in later groups are not defined."
         )
     if group is None:
         old, new = _tables(before, after, (without, swap, joins))

@@ -63,9 +63,9 @@ def _effects(chosen: Block) -> Array:
             "The members have no random effects to rank. Use of='contribution', or RE = TRUE in "
             "mm()."
         )
-    if part.walk:
+    if part.in_time:
         raise BackendError(
-            "With `ar =` a member has an effect of its own in each group. Use of='contribution', "
+            "With `ar =` a member has different effects in its groups. Use of='contribution', "
             "which averages over the member's groups."
         )
     return chosen.source.need(part.u, "the rank of members")
@@ -74,6 +74,12 @@ def _effects(chosen: Block) -> Array:
 def _contributions(chosen: Block, present: Array) -> Array:
     """(S, members) means over memberships of w (x'b + u) of the members who have any."""
     part, member, source = chosen.part, chosen.member, chosen.source
+    if any(one.block == chosen.index for one in source.model.spec.imputed):
+        raise BackendError(
+            "Contributions of members are not available if their covariates have missing values "
+            "that are parameters (missing=\"impute\"). Use of='effect', or pool fits of imputed "
+            "tables with rmm.pool."
+        )
     encoded = source.model.recipe.codings.columns(source.model.grouped).members[chosen.index]
     columns = take_out_held(encoded.terms, part.held)
     known = encoded.fixed if columns.known is None else encoded.fixed + columns.known

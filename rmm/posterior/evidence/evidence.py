@@ -73,6 +73,12 @@ def log_evidence(fit: FitTables, seed: int) -> Evidence:
             "This fit was run with your own program, whose priors are not known, so it has no "
             "evidence that could be computed. Fit the formula without `program`."
         )
+    if fit.model.spec.imputed:
+        raise BackendError(
+            'log_evidence() is not available with missing="impute": products of missing values and '
+            "coefficients cannot be integrated out like normal effects. Compare fits by loo(), or "
+            "fit imputed tables."
+        )
     warn_of_scaled_priors(fit.model)
     return evidence_of(fit, seed)
 

@@ -82,7 +82,7 @@ class Refits:
 def without_unit(model: Model, unit: int) -> Model:
     """The model without the groups of one unit of its likelihood."""
     groups = np.flatnonzero(unit_codes(model) != unit)
-    design = some_groups(model.design, model.grouped, groups)
+    design = some_groups(model.design, model.grouped, groups, model.spec)
     outcome = model.spec.family.outcome_of_some(model.design.outcome, groups)
     return replace(
         model,

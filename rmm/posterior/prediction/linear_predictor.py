@@ -126,11 +126,13 @@ def linear_predictor(model: Model, layout: Layout, draws: Draws, totals: Totals)
     """
     spec, design = model.spec, layout.design
     eta = _level2(model, design, draws) + _offset(design)
+    eta += _missing_values(model, design, None, np.ones((1, 1)), draws)
     for index, (part, member) in enumerate(zip(spec.members, design.members, strict=True)):
         weight = weights_of(layout, index, part, draws, totals)
         eta += _member_covariates(part, member, weight, draws)
         eta += _member_features(part, member, weight, draws)
         eta += _member_effects(part, member, weight, draws)
+        eta += _missing_values(model, design, index, weight, draws)
     for nest, nesting in zip(spec.nestings, design.nestings, strict=True):
         eta += _nesting_covariates(nest, nesting, draws)
         eta += _nesting_effects(nest, nesting, draws)
@@ -164,6 +166,27 @@ def _member_covariates(part: MemberPart, member: Membership, weight: Array, draw
     return np.asarray(total)
 
 
+def _missing_values(
+    model: Model, design: Design, block: int | None, weight: Array, draws: Draws
+) -> Array:
+    """What the missing values of the covariates of groups, or of a block, add to their means."""
+    total, spec = np.zeros((1, 1)), model.spec
+    for one, found in zip(spec.imputed, design.imputed, strict=False):  # new groups have none
+        if one.block != block:
+            continue
+        why = "the linear predictor"
+        x = need(draws, one.x, why)
+        if block is None:
+            b = need(draws, "b_l2", why)[:, [int(spec.intercept) + found.column]]
+            total = total + b * found.differences(x, design.J)
+            continue
+        member = design.members[block]
+        b = need(draws, spec.members[block].b, why)[:, [found.column]]
+        each = b * found.differences(x, len(member.member))
+        total = total + group_totals(weight * each, member.start)
+    return total
+
+
 def _member_features(part: MemberPart, member: Membership, weight: Array, draws: Draws) -> Array:
     """Features that rest on estimated weights or numbers; the others are columns."""
     total: Array = np.zeros(1)
@@ -184,7 +207,7 @@ def _member_features(part: MemberPart, member: Membership, weight: Array, draws:
 
 
 def _member_effects(part: MemberPart, member: Membership, weight: Array, draws: Draws) -> Array:
-    """Weighted sums of the members' effects: intercepts, or walks, and slopes."""
+    """Weighted sums of the members' effects: intercepts, also those in time, and slopes."""
     total = np.zeros(1)
     if part.smooth is not None:
         need(draws, part.u, f"the curve {part.smooth.label}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.backends.base import Run
+from rmm.design.members.autoregressive import OccasionSeries, between
 from rmm.design.members.memberships import Membership
 from rmm.design.members.random_walks import Walk
 from rmm.design.prepare import Model
@@ -221,6 +223,10 @@ def of_new_groups(
             labels = new.layout.grouped.members[i].labels[member.member]
             out[part.u] = _walked(draws, part, member, labels, effects, seed)
             member = replace(member, walk=_counted_from_0(member))
+        elif part.series:
+            fitted, labels = model.design.members[i].series, new.layout.grouped.members[i].labels
+            assert fitted is not None and member.series is not None
+            out[part.u] = _in_series(draws, part, fitted, member.series, labels, effects, seed)
         elif part.correlated:
             out |= _correlated(draws, part, units, effects, seed)
         elif part.related:
@@ -380,6 +386,50 @@ def _walked(
         if effects == "all":
             stream = _stream(seed, part.u, f"{labels[row]}, {order}")
             out[:, row] += sd * stream.standard_normal(len(known))
+    return out
+
+
+def _in_series(
+    draws: Draws,
+    part: MemberPart,
+    fitted: OccasionSeries,
+    new: OccasionSeries,
+    labels: Array,
+    effects: str,
+    seed: int,
+) -> Array:
+    """(S, N) effects of the occasions of new groups, given those of the fit.
+
+    An effect at a time of the fit is that of the fit; any other is drawn given the member's effects
+    just before and after it, those of new groups with them. With ``effects="known"`` it has its
+    expectation.
+    """
+    why = "a prediction with effects that change in time"
+    known, rho = need(draws, part.u, why), need(draws, part.rho, why)
+    sd = need(draws, part.sigma, why)
+    out = np.zeros((len(known), new.count))
+    times: list[float] = []
+    values: list[Array] = []
+    for k, (member, time) in enumerate(zip(new.member, new.time, strict=True)):
+        if new.first[k]:
+            own = np.flatnonzero(fitted.member == member)
+            times, values = list(fitted.time[own]), list(known[:, own].T)
+        at = bisect.bisect_left(times, time)
+        if at < len(times) and times[at] == time:
+            out[:, k] = values[at]
+            continue
+        before = time - times[at - 1] if at > 0 else np.inf
+        after = times[at] - time if at < len(times) else np.inf
+        left, right, own_sd = between(rho, before, after)
+        if at > 0:
+            out[:, k] += left * values[at - 1]
+        if at < len(times):
+            out[:, k] += right * values[at]
+        if effects == "all":
+            stream = _stream(seed, part.u, f"{labels[member]}, {time:.15g}")
+            out[:, k] += sd * own_sd * stream.standard_normal(len(known))
+        times.insert(at, time)
+        values.insert(at, out[:, k])
     return out
 
 

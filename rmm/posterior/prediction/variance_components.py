@@ -38,8 +38,9 @@ def variance_components(model: Model, run: Run) -> pd.DataFrame:
     Of members: sigma_l1^2 times the mean over groups of sum w^2, which is the variance of a sum
     of independent effects (Browne, Goldstein and Rasbash 2001, Statistical Modelling 1, 103-124,
     section 2), with the weights of each draw; the variance of a random walk grows by a step with
-    each membership, and slopes of x count sigma_slope_l1^2 x^2. Correlated intercepts and slopes
-    of members are one component, with their covariances: c'Sc in place of sigma_l1^2, c = (1, x).
+    each membership, that of an AR(1) process is the same at all times, and slopes of x count
+    sigma_slope_l1^2 x^2. Correlated intercepts and slopes of members are one component, with their
+    covariances: c'Sc in place of sigma_l1^2, c = (1, x).
     With a known covariance A of the members w'Aw takes the place of sum w^2. Where members have
     correlated effects in two roles (`cor =`), and both roles in one group, twice their covariance
     times the mean of sum v w, v and w the weights of both roles, is a component of its own, which

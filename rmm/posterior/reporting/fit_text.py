@@ -147,6 +147,8 @@ def remarks(
         Of `rmm.posterior.diagnostics.contraction.contraction`.
     """
     lines = [] if model.dropped is None else [f"{model.dropped}."]
+    if model.imputed:
+        lines.append(f"Missing values are parameters: {model.imputed}.")
     lines += _third_column(model)
     for name, sets in together.items():
         if sets:

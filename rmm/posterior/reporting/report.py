@@ -137,6 +137,11 @@ def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
         yield f"Predictors were transformed (`{subject.model.transform}`)."
     if subject.model.dropped is not None:
         yield f"{subject.model.dropped}."
+    if subject.model.imputed:
+        yield (
+            f"Missing values are parameters ({subject.model.imputed}), which are normal given the "
+            "complete covariates of their level."
+        )
 
 
 def _weights(subject: Subject) -> Iterator[str]:
@@ -154,6 +159,13 @@ def _weights(subject: Subject) -> Iterator[str]:
             yield (
                 f"The random effects of members{block} have known {kind}: their covariance matrix "
                 f"is {part.sigma}^2 {part.block.covariance}."
+            )
+        if part.series:
+            column = part.block.time_column
+            time = f"`{column}`" if column else "the order of a member's groups"
+            yield (
+                f"The random effects of a member{block} are an AR(1) process in time ({time}): "
+                f"effects d units of time apart have the correlation {part.rho}^d."
             )
 
 
@@ -261,16 +273,9 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
         return "The intercept"
     if vector.startswith("b_w"):
         return f"The weight coefficient {element}"
-    if vector.startswith("sigma_slope_l1"):
-        return f"The standard deviation of the members' slopes of {element}"
-    for part in spec.members:
-        if vector == part.cor:
-            return f"The correlation of the members' effects {element}{_in_block(part.suffix)}"
-        if vector == part.sigma:
-            what = (
-                "steps of the members' random walks" if part.walk else "random effects of members"
-            )
-            return f"The standard deviation of the {what}{_in_block(part.suffix)}"
+    of_members = _of_members(spec, vector, element)
+    if of_members is not None:
+        return of_members
     for roles in spec.roles:
         if vector == roles.cor:
             return f"The correlation of the members' effects in the roles {element}"
@@ -283,6 +288,26 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
         if vector == parameter.name:
             return parameter.words[0].upper() + parameter.words[1:]
     return f"The coefficient {name}"
+
+
+def _of_members(spec: ModelSpec, vector: str, element: str) -> str | None:
+    """The subject of a sentence about effects of members; None for other parameters."""
+    if vector.startswith("sigma_slope_l1"):
+        return f"The standard deviation of the members' slopes of {element}"
+    for part in spec.members:
+        where = _in_block(part.suffix)
+        if vector == part.cor:
+            return f"The correlation of the members' effects {element}{where}"
+        if vector == part.sigma:
+            steps = "steps of the members' random walks"
+            what = steps if part.walk else "random effects of members"
+            return f"The standard deviation of the {what}{where}"
+        if part.series and vector == part.rho:
+            return f"The correlation of a member's effects one unit of time apart{where}"
+    for one in spec.imputed:
+        if vector == one.sigma:
+            return f"The standard deviation of `{one.column}` given complete covariates"
+    return None
 
 
 def _of_smooth(spec: ModelSpec, vector: str, element: str) -> str | None:

@@ -53,13 +53,13 @@ class Dependence:
 def effect_levels(spec: ModelSpec) -> dict[str, str]:
     """Random effect -> level of its units; walks have a step per membership.
 
-    Correlated effects of members, and those with a known covariance, are not among them: they are
-    normal, and go with no covariate.
+    Correlated effects of members, those with a known covariance and AR(1) processes are not among
+    them: they are normal, and go with no covariate.
     """
     out: dict[str, str] = {}
     for part in spec.members:
         # Jointly normal, independent of covariates.
-        if part.correlated or part.related or part.in_role:
+        if part.correlated or part.related or part.in_role or part.series:
             continue
         if part.random:
             out[part.u] = "membership" if part.walk else "member"

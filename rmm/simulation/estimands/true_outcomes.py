@@ -237,7 +237,7 @@ def check_contrast(
     if swap is not None and len(swap) != 2:
         raise RecipeError("swap", f"There are {len(swap)} members.", "Give two.")
     _check_scale(recipe.truth, scale, time, level)
-    if any(part.walk for part in recipe.truth.spec.members):
+    if any(part.in_time for part in recipe.truth.spec.members):
         raise RecipeError("group", "A contrast is not available with `ar =`.")
     _refuse_constants(recipe.truth, "group", lambda node: True)
 

@@ -37,7 +37,7 @@ def check_rank(recipe: Recipe, *, member: Any, of: str = "effect", block: int = 
     """Check what is ranked."""
     part = part_of(recipe.truth, block)
     check_name("of", "a value of `of`", of, ("effect", "contribution"))
-    if of == "effect" and (not part.random or part.walk):
+    if of == "effect" and (not part.random or part.in_time):
         raise RecipeError(
             "of", "The members of the truth have no effect each.", "Use `of: contribution`."
         )

@@ -36,7 +36,7 @@ def draw_all_effects(
     columns: Mapping[str, Column],
     rng: np.random.Generator,
 ) -> dict[str, Array]:
-    """Random effects by name: (members,), (M,) of random walks, (units,) of nesting units."""
+    """Random effects by name: (members,), (M,) of effects in time, (units,) of nesting units."""
     spec, b, out = truth.spec, truth.parameters, {}
     for part in spec.members:
         count = memberships.counts["member"]
@@ -44,6 +44,8 @@ def draw_all_effects(
             continue
         if part.random and part.block.autoregressive is not False:
             out[part.u] = _walks(part, truth, memberships, columns, rng)
+        elif part.block.series is not None:
+            out[part.u] = _autoregressive(part, truth, memberships, columns, rng)
         elif part.correlated:
             out |= _jointly_normal(*correlated_covariance(part, b), count, rng)
             continue
@@ -155,7 +157,7 @@ def contributions(
             rows += slope * _product(term, memberships, columns, "membership")
     for fixed in part.block.fixed:
         rows += fixed.value * _product(fixed.term, memberships, columns, "membership")
-    if part.random and part.block.autoregressive is not False:
+    if part.random and part.in_time:
         rows += effects[part.u]
     elif part.random:
         rows += effects[part.u][memberships.member]
@@ -231,6 +233,36 @@ def _walks(
         now[memberships.member[here]] += steps[here]
         effects[here] = now[memberships.member[here]]
     return effects
+
+
+def _autoregressive(
+    part: MemberPart,
+    truth: Truth,
+    memberships: Memberships,
+    columns: Mapping[str, Column],
+    rng: np.random.Generator,
+) -> Array:
+    """(M,) effects of AR(1) processes: of each member at its times, jointly normal.
+
+    Without a time column the groups of a member are one unit of time apart.
+    """
+    sd, rho = truth.parameters[part.sigma], truth.parameters[part.rho]
+    m, out = memberships, np.empty(memberships.counts["membership"])
+    time = np.arange(m.counts["group"], dtype=float)
+    assert part.block.series is not None
+    name = part.block.series.time
+    if name is not None:
+        time = m.expand(columns[name].values, columns[name].level, "group")
+    for member in range(m.counts["member"]):
+        here = np.flatnonzero(m.member == member)
+        times, place = np.unique(time[m.group[here]], return_inverse=True)
+        if name is None:
+            times = np.arange(len(times), dtype=float)
+        covariance = sd**2 * rho ** np.abs(times[:, None] - times[None, :])
+        values, vectors = np.linalg.eigh(covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        out[here] = (root @ rng.standard_normal(len(times)))[place.reshape(-1)]
+    return out
 
 
 def weights(

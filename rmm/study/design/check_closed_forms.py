@@ -186,8 +186,8 @@ def _model_reasons(case: Case, kind: str) -> Iterator[str]:
     if truth.spec.fixed or any(part.block.fixed for part in truth.spec.members):
         yield "the truth has terms with fixed coefficients"
     for part in truth.spec.members:
-        if part.walk or part.slopes:
-            yield "the truth has random walks (ar =) or random slopes"
+        if part.in_time or part.slopes:
+            yield "the truth has effects in time (ar =) or random slopes"
         if part.block.features:
             yield "the truth has features of members, such as variance(x)"
 

@@ -702,6 +702,8 @@ def _check_reml(
             if block.weight.parameters
             else "random walks (ar =)"
             if block.autoregressive is not False
+            else "AR(1) processes (ar = ar1())"
+            if block.series is not None
             else "correlated effects of members (cor = TRUE)"
             if block.correlated
             else "correlated effects of several mm() terms (cor =)"

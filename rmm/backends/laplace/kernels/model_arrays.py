@@ -315,7 +315,9 @@ def _slot_terms(integrand: Integrand, place: Array, count: int) -> Terms:
 
 
 def source_count(integrand: Integrand) -> int:
-    """1, memberships of estimated weights, loadings of correlated effects, features' columns."""
+    """1, memberships of estimated weights, loadings of correlated effects and AR(1) processes,
+    features' columns.
+    """
     model = integrand.model
     members = [len(weights.group) for weights in model.weights]
     loadings = sum(
@@ -323,6 +325,7 @@ def source_count(integrand: Integrand) -> int:
         for found in model.loadings
         for block in found.blocks
     )
+    loadings += sum(found.count for found in model.series)
     return 1 + sum(members) + loadings + model.groups * len(model.features)
 
 
@@ -399,7 +402,7 @@ def _pattern_of(size: int, most: float, start: Array, element: Array) -> Pattern
 
 def _programs(integrand: Integrand) -> list[WeightProgram] | None:
     model = integrand.model
-    if model.features or model.loadings:
+    if model.features or model.loadings or model.series:
         return None
     place = {(h.name, h.index): k for k, h in enumerate(model.hyper)}
     found = []

@@ -101,7 +101,7 @@ def choose_marginalization(
         ``"approximation"``), and with ``components``.
     """
     exact = bool(spec.family.normal_sd)
-    if not exact and spec.family.working is None:
+    if spec.imputed or (not exact and spec.family.working is None):
         return None
     members = [i for i, p in enumerate(spec.members) if p.random and not _made_of_others(p)]
     nestings = [i for i, n in enumerate(spec.nestings) if n.random]
@@ -119,7 +119,7 @@ def choose_marginalization(
 
 def _made_of_others(part: MemberPart) -> bool:
     """Whether its effects are made of other, independent ones, which are all sampled."""
-    return part.walk or part.correlated or part.related or part.in_role
+    return part.in_time or part.correlated or part.related or part.in_role
 
 
 def _chosen(

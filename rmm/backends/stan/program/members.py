@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from rmm.backends.program_data import weight_names
@@ -59,7 +60,7 @@ def known_sum(part: MemberPart, sampled: bool = True) -> list[str]:
     return lines
 
 
-def estimated_sum(part: MemberPart, sampled: bool = True) -> list[str]:
+def estimated_sum(part: MemberPart, sampled: bool = True, imputed: Sequence[str] = ()) -> list[str]:
     """Lines that compute the weights of a block and add its sums to `eta`.
 
     Parameters
@@ -67,6 +68,8 @@ def estimated_sum(part: MemberPart, sampled: bool = True) -> list[str]:
     part : MemberPart
     sampled : bool
         Whether its effects are sampled; else the lines leave them out, and define `weight`.
+    imputed : sequence of str
+        Lines that add missing values of covariates to the effects.
     """
     s = part.suffix
     effect = [f"X_l1{s} * {_slopes(part)}"] if part.columns else []
@@ -100,6 +103,7 @@ def estimated_sum(part: MemberPart, sampled: bool = True) -> list[str]:
         *([] if sampled else [f"  {comment}", f"  weight{s} = {by_row};"]),
         f"  vector[M{s}] effect{s} = {' + '.join(effect) or f'rep_vector(0, M{s})'};",
         *slopes_by_membership(part),
+        *imputed,
         *([f"  {comment}"] if sampled else []),
         f"  eta += {share if sampled else _sums(part, f'weight{s} .* effect{s}')};",
         *(f"  {line}" for line in stan_features.statements(part, partial(_sums, part))),

@@ -79,7 +79,10 @@ def size_name(parameter: Parameter) -> str:
         "covariate_l3": "K_l3",
         "coefficient_w": "K_w",
         "coefficient_f": "K_f",
+        "coefficient_imputed": "K_imputed",
+        "missing": "N_imputed",
         "member": "N_l1",
+        "occasion": "N_l1",
         "nesting": "H",
         "threshold": "K_tau",
     }

@@ -26,6 +26,7 @@ from rmm.backends.stan.effects import (
     related_lines,
     role_lines,
     sd_name,
+    series_lines,
     slope_declaration,
     slope_density,
     slope_lines,
@@ -37,6 +38,7 @@ from rmm.backends.stan.marginalize import spectral_text as stan_spectrum
 from rmm.backends.stan.marginalize.choose import Marginalization, marginalized
 from rmm.backends.stan.marginalize.strategy import MarginalizationStrategy
 from rmm.backends.stan.program import features as stan_features
+from rmm.backends.stan.program import imputed_text as stan_imputed
 from rmm.backends.stan.program.members import columns, estimated_sum, known_sum
 from rmm.backends.stan.program.priors import (
     bound_lines,
@@ -147,6 +149,8 @@ def _data_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) -
     ]
     for nest in spec.nestings:
         lines += _nesting_data(nest)
+    for one in spec.imputed:
+        lines += stan_imputed.declared(spec, one)
     lines += _lines(spec, chosen, "declared")
     lines += raw_constants([p for p in spec.sampled if is_raw(p, forms)])
     lines.append("// priors: prior_<parameter>_<hyperparameter>")
@@ -253,7 +257,8 @@ def _transformed_parameters(spec: ModelSpec, forms: Forms) -> list[str]:
     for parameter in spec.sampled:
         lines += weight_lines(parameter, forms)
     for part in spec.members:
-        lines += [*walk_lines(part), *related_lines(part), *slope_lines(part)]
+        lines += [*walk_lines(part), *series_lines(part)]
+        lines += [*related_lines(part), *slope_lines(part)]
     for roles in spec.roles:
         lines += role_lines(roles, spec.members)
     return lines
@@ -279,6 +284,8 @@ def _declaration(
         if isinstance(block, Roles):
             comment = f"standard normals: see {p}"
         return f"vector[{size_name(parameter)}] {raw_name(p)};  // {comment}"
+    if parameter.role == "imputed":
+        return stan_imputed.declaration(next(one for one in spec.imputed if one.x == p))
     if parameter.role == "effect":
         if len(parameter.dims) == 2:
             correlated = {part.u_slope for part in spec.members if part.correlated}
@@ -336,7 +343,11 @@ def _predictor(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
     if spec.terms:
         lines.append("eta += X_l2 * beta_l2;")
     for part in spec.members:
-        lines += (estimated_sum if part.estimated else known_sum)(part, part.u not in gone)
+        own = stan_imputed.by_membership(spec, part)
+        sampled = part.u not in gone
+        lines += estimated_sum(part, sampled, own) if part.estimated else known_sum(part, sampled)
+    for one in spec.imputed:
+        lines += stan_imputed.in_predictor(spec, one)
     for nest in spec.nestings:
         if nest.covariates:
             lines.append(f"eta += X_l3{nest.suffix} * {nest.b};")
@@ -350,10 +361,14 @@ def _model_block(spec: ModelSpec, forms: Forms, chosen: Marginalization | None) 
     likelihood = _lines(spec, chosen, "likelihood")
     lines = _lines(spec, chosen, "effects") + _predictor(spec, chosen)
     lines += likelihood or ["", *spec.family.stan_model.splitlines()]
-    effects = [p for p in spec.sampled if not p.structural and p.name not in gone]
+    effects = [p for p in spec.sampled if p.role == "effect" and p.name not in gone]
     if effects:
         lines += ["", "// random effects"]
     lines += [_effect_density(spec, p) for p in effects]
+    if spec.imputed:
+        lines += ["", "// covariates with missing values"]
+    for one in spec.imputed:
+        lines += stan_imputed.densities(one)
     lines += ["", "// priors"]
     for parameter in spec.sampled:
         block = _correlated(spec, parameter.name)
@@ -430,6 +445,7 @@ def data(
     out: dict[str, Any] = {**shared_data(spec, design), **outcome, **priors}
     for part, m in zip(spec.members, design.members, strict=True):
         out |= {f"{name}{part.suffix}": value for name, value in _member_values(part, m).items()}
+    out |= stan_imputed.values(spec, design)
     return out if chosen is None else out | _strategy(chosen).data(spec, design, chosen)
 
 
