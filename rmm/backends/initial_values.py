@@ -12,6 +12,7 @@ from rmm.design.prepare import Model
 from rmm.design.priors.places import IN_PROGRAMS
 from rmm.design.weights.invalid_weights import finite_weights
 from rmm.errors import BackendError, DataError, unknown_name
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA, at_zero
 from rmm.formula.prior_distributions import quantile
 from rmm.formula.prior_syntax import Prior
 from rmm.model.correlations import partial_correlations
@@ -19,7 +20,7 @@ from rmm.model.spec import CUT
 
 Array = np.ndarray[Any, Any]
 _TRIES = 20
-_OWN_RULES = ("weight", "feature", "threshold")  # roles
+_OWN_RULES = ("weight", "feature", "threshold", "log_sd")  # roles
 _LOW, _HIGH = np.log(0.2), np.log(2.0)  # of a standard deviation, relative to its scale
 
 
@@ -63,6 +64,7 @@ def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
         raise BackendError(f"`inits` must be one mapping, or a list of {chains} (one per chain).")
     allowed = {p.name for p in model.spec.sampled if p.structural} | {"b_l2"}
     allowed |= {"tau"} if model.spec.thresholds else set()
+    allowed |= {B_SIGMA} if model.spec.family.sigma is not None else set()
     allowed |= {found.cor for found in model.spec.correlated}
     hidden = {*IN_PROGRAMS, *(found.pcor for found in model.spec.correlated)}
     out = []
@@ -135,6 +137,9 @@ def _sampled(values: dict[str, Any], model: Model) -> dict[str, Any]:
             values["beta_l2"] = b
     if "tau" in values:
         values[CUT] = values.pop("tau")
+    if B_SIGMA in values:
+        center = model.design.outcome["center_sigma"]
+        values[AT_CENTRES] = at_zero(np.asarray(values.pop(B_SIGMA), dtype=float), -center)
     return values
 
 
@@ -173,7 +178,7 @@ class _Plausible:
                 out[name] = self.thresholds(rng)
             elif parameter.role == "weight":
                 out[name] = self.weights(name, priors, rng)
-            elif parameter.role == "feature":
+            elif parameter.role in ("feature", "log_sd"):
                 out[name] = _near(priors, rng)
             else:
                 centre, spread = self.ranges[name]

@@ -111,6 +111,7 @@ def _atoms(formula: Formula) -> Iterator[Atom]:
     yield from formula.outcome.parts
     yield from formula.offset
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    terms += formula.sigma.terms if formula.sigma is not None else ()
     for block in formula.members:
         terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
         yield from (f.atom for f in block.features if f.atom is not None)

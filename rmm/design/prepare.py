@@ -25,7 +25,7 @@ from rmm.design.plan import ModelPlan
 from rmm.design.priors.group_sizes import with_typical_sizes
 from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_priors
 from rmm.design.priors.prior_scales import scales_of, unit_scales
-from rmm.design.priors.priors import Resolved, centred_intercept, resolve
+from rmm.design.priors.priors import Resolved, centred_intercept, centred_sigma, resolve
 from rmm.design.recipe import DesignRecipe, make_recipe
 from rmm.design.rows.group_rows import Grouped, group_table
 from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
@@ -35,6 +35,7 @@ from rmm.errors import DataError, FormulaError, unknown_name
 from rmm.families import find_family
 from rmm.formula.parse_formula import columns_of, id_columns, parse_formula
 from rmm.formula.prior_syntax import PriorChoice, read_priors
+from rmm.formula.sigma_formula import with_sigma
 from rmm.model.spec import ModelSpec, build_spec
 from rmm.tables.data_files import is_text_file
 from rmm.tables.plain_columns import simplify_columns
@@ -95,7 +96,8 @@ class Model:
     @cached_property
     def used(self) -> pd.DataFrame:
         """The used columns of the user's table, in the user's order; dropped groups included."""
-        return self.whole.frame[list(columns_of(parse_formula(self.formula)))]
+        written = with_sigma(parse_formula(self.formula), self.spec.family.sigma)
+        return self.whole.frame[list(columns_of(written))]
 
 
 def prepare(
@@ -122,7 +124,8 @@ def prepare(
     if not isinstance(missing, str) or missing not in WAYS:
         raise DataError(unknown_name(missing, "a value of `missing`", WAYS))
     choice = read_priors(priors)
-    known, written = find_family(family), parse_formula(formula)
+    known = find_family(family)
+    written = with_sigma(parse_formula(formula), known.sigma)
     covariances = read_covariances(cov, written)
     ids = id_columns(written)
     frame = read_table(data, ids=ids, na=na)
@@ -176,6 +179,7 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
         grouped,
         encoded,
         centre=centred_intercept(placed.choice),
+        centre_sigma=centred_sigma(placed.choice),
         covariances=plan.covariances,
     )
     recipe = make_recipe(spec, grouped, labels, codings, design)
@@ -220,7 +224,8 @@ def prepare_without_data(
     Without data every predictor outside `mm()` counts as level 2 unless `hm(vars=)` names it,
     and as one column.
     """
-    spec = build_spec(parse_formula(formula), find_family(family))
+    known = find_family(family)
+    spec = build_spec(with_sigma(parse_formula(formula), known.sigma), known)
     labels = labels_without_table(spec)
     placed = place_priors(read_priors(priors), spec, labels, table=False)
     spec = hold_coefficients(spec, labels, placed.held)

@@ -11,6 +11,7 @@ import numpy as np
 
 from rmm.errors import BackendError
 from rmm.formula.prior_syntax import Prior
+from rmm.formula.terms import SigmaFormula
 
 Array = np.ndarray[Any, Any]
 Outcome = Mapping[str, Any]
@@ -33,7 +34,8 @@ class Parameter:
         rise, or ``"correlation"``: -1 to 1.
     role : str
         ``"threshold"``, ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"``,
-        ``"correlation"`` or ``"effect"``. All but effects are structural parameters.
+        ``"log_sd"`` (coefficients of the log of the residual sd), ``"correlation"`` or ``"effect"``.
+        All but effects are structural parameters.
     words : str
         What it is, in a sentence of a report; of families' own parameters.
     """
@@ -245,7 +247,13 @@ class Family:
         ``(values, outcome) -> (S,)`` on the scale of the linear predictor; a scalar where it is
         known.
     normal_sd : str
-        Name of the sd of an outcome that is normal given the linear predictor; "" otherwise.
+        Name of the sd of an outcome that is normal given the linear predictor; "" otherwise, and
+        where each group has its own.
+    sds : callable or None
+        ``(values, outcome) -> (S, 1) or (S, J)``: sds of an outcome that is normal given the linear
+        predictor. None: it is not normal.
+    sigma : SigmaFormula or None
+        The formula of the log of the residual sd, where groups differ in it.
     normal_y : str
         The entry of the outcome, and the name in programs, of the numbers that are normal.
     log_jacobian : callable
@@ -326,6 +334,8 @@ class Family:
     jags_model: str
     domain: Domain | None = None
     normal_sd: str = ""
+    sds: Callable[[Values, Outcome], Array] | None = None
+    sigma: SigmaFormula | None = None
     normal_y: str = "y"
     log_jacobian: Callable[[Outcome], Array | float] = _unmoved
     working: Callable[[Outcome], tuple[Array, Array]] | None = None
@@ -388,6 +398,7 @@ class Family:
         }[language]
         code = re.sub(r"(//|#).*", "", "\n".join(texts))
         words = set(re.findall(r"[A-Za-z]\w*", code))
+        words |= {"center_sigma"} if self.sigma is not None else set()  # of what is reported
         return {name: value for name, value in outcome.items() if name in words}
 
     def some_values(self, outcome: Outcome) -> dict[str, Array]:
@@ -400,14 +411,15 @@ class Family:
         Returns
         -------
         dict
-            Parameter -> (1,) array, of thresholds (1, K - 1).
+            Parameter -> (1,) array, of thresholds (1, K - 1), of `b_sigma` (1, K).
         """
         found = {
             p.name: np.full(1, 0.5 if p.support == "probability" else 1.0) for p in self.parameters
         }
         if self.thresholds is not None:
             found |= {p.name: self.thresholds(outcome)[None] for p in self.parameters if p.dims}
-        return found
+        logs = [p.name for p in self.parameters if p.role == "log_sd"]
+        return found | {name: np.zeros((1, outcome["K_sigma"])) for name in logs}
 
     def outcome_of_new(
         self, outcome: Outcome, parts: Parts | None, strata: Array | None, count: int

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from rmm.errors import FormulaError
 from rmm.families import Family, Parameter
+from rmm.families.varying_sd import AT_CENTRES
 from rmm.formula.expression import describe
 from rmm.formula.terms import (
     Atom,
@@ -36,6 +37,7 @@ _ROLES = (
     "weight",
     "feature",
     "shape",
+    "log_sd",
     "sd",
     "correlation",
     "effect",
@@ -408,7 +410,8 @@ class ModelSpec:
 
         `alpha` is the intercept at the predictors' centres, `beta_l2` the level-2 slopes;
         ``b_l2 = (alpha - centre' slopes, beta_l2)``. Thresholds ``tau`` of an ordinal outcome are
-        ``cut`` at the centres: ``tau = cut + centre' slopes``. The steps ``step_l1`` are in the
+        ``cut`` at the centres: ``tau = cut + centre' slopes``; ``b_sigma`` is ``beta_sigma`` there.
+        The steps ``step_l1`` are in the
         order by member, then time; ``u_l1`` are their sums. With a known covariance matrix A = LL'
         ``u_l1 = L e_l1``.
         """
@@ -427,8 +430,9 @@ class ModelSpec:
             out.append(Parameter("alpha", (), "real", "coefficient"))
         if self.terms:
             out.append(Parameter("beta_l2", ("slope_l2",), "real", "coefficient"))
+        at_centres = {"threshold": CUT, "log_sd": AT_CENTRES}
         rest = [
-            replace(p, name=CUT) if p.role == "threshold" else p
+            replace(p, name=at_centres.get(p.role, p.name))
             for p in self.parameters
             if p.name != "b_l2"
         ]

@@ -358,6 +358,7 @@ def _check_sides(formula: Formula) -> None:
     for nest in formula.nestings:
         terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
     used = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
+    used += formula.sigma.columns if formula.sigma is not None else ()
     used += [c for a in formula.offset for c in leaf_columns(a.expression)]
     used += [c for block in formula.members for c in block.weight.columns]
     features = [f for block in formula.members for f in block.features]
@@ -462,6 +463,7 @@ def _check_constant(formula: Formula, table: Table, groups: Units) -> None:
     columns += [c for a in formula.offset for c in leaf_columns(a.expression)]
     columns += [block.unit for block in formula.nestings]
     columns += formula.strata
+    columns += formula.sigma.columns if formula.sigma is not None else ()
     for column in dict.fromkeys(columns):
         bad = table[column].varying(groups.code)
         if bad is not None:
@@ -496,22 +498,27 @@ def _check_sizes(
     if "n" not in table:
         return
     for block, units in zip(formula.members, members, strict=True):
-        if not block.weight.uses_size:
+        if not block.weight.uses_size and not _sigma_uses_size(formula):
             continue
         given = _numbers(units.table["n"])
         bad = np.flatnonzero(given != units.size)
         if len(bad):
             row = bad[0]
             there = counted(int(units.size[row]), "row")
+            where = "weight functions" if block.weight.uses_size else "the formula of sigma"
             if formula.kinds:
                 there = f"{counted(int(units.size[row]), 'member')} in column `{block.member}`"
             raise DataError(
                 f"Column `n` is {given[row]:g} for group "
                 f"{quoted(groups.labels[units.group[row]])}, but this group has {there}. In "
-                "weight functions, `n` always means the number of members of the group in the "
+                f"{where}, `n` always means the number of members of the group in the "
                 "table. If members are missing, add their rows. If column `n` means something "
                 "else, rename it."
             )
+
+
+def _sigma_uses_size(formula: Formula) -> bool:
+    return formula.sigma is not None and formula.sigma.uses_size
 
 
 def _numbers(column: TableColumn) -> Array:

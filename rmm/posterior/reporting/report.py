@@ -11,6 +11,7 @@ import pandas as pd
 
 from rmm._version import __version__
 from rmm.errors import counted
+from rmm.families.varying_sd import B_SIGMA
 from rmm.formula.weights.weight_function import Column, value_columns
 from rmm.model.spec import INTERCEPT, MemberPart, ModelSpec
 from rmm.posterior.diagnostics.contraction import mostly_prior
@@ -277,6 +278,9 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     for nest in spec.nestings:
         if vector == nest.sigma:
             return f"The standard deviation of the random effects of `{nest.block.unit}`"
+    if vector == B_SIGMA:
+        what = "intercept" if element == INTERCEPT else f"coefficient of {element}"
+        return f"The {what} in the log of the residual standard deviation"
     if vector == "tau":
         return f"The threshold {element}"
     for parameter in spec.family.parameters:

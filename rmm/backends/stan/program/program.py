@@ -58,6 +58,7 @@ from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.weight_priors import scale_name
 from rmm.families import Parameter
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.weights.render import stan_definitions
 from rmm.model.correlated_effects import Roles
 from rmm.model.correlations import cholesky_factor
@@ -318,6 +319,7 @@ def _comment(parameter: Parameter) -> str:
         meaning = {
             "feature": "estimated numbers of features: a cut, a kappa or an exponent each",
             "threshold": "thresholds where all predictors are equal to center_*",
+            "log_sd": "coefficients of the log of the residual sd: X_sigma * beta_sigma",
         }.get(parameter.role, "")
     return f"  // {meaning}" if meaning else ""
 
@@ -373,7 +375,7 @@ def _effect_density(spec: ModelSpec, parameter: Parameter) -> str:
 
 
 def _generated(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
-    lines = _coefficients(spec)
+    lines = [*_coefficients(spec), *_sd_coefficients(spec)]
     lines += [line for found in spec.correlated for line in correlation_lines(found)]
     if chosen is not None:
         eta = _predictor(spec, chosen)
@@ -403,6 +405,16 @@ def _thresholds(spec: ModelSpec) -> list[str]:
         return []
     tau = "\n      + ".join([CUT, *_shifts(spec)])
     return [f"vector[K_tau] tau = {tau};  // thresholds where all predictors are 0"]
+
+
+def _sd_coefficients(spec: ModelSpec) -> list[str]:
+    """`b_sigma`, from what is sampled at the centres of its predictors."""
+    if spec.family.sigma is None:
+        return []
+    return [
+        f"vector[K_sigma] {B_SIGMA} = {AT_CENTRES};  // the first where all predictors are 0",
+        f"{B_SIGMA}[1] -= dot_product(center_sigma, {AT_CENTRES});",
+    ]
 
 
 def _shifts(spec: ModelSpec) -> list[str]:
