@@ -153,6 +153,8 @@ class KernelOutcome:
         Step of the entry.
     categories : int
         Number of levels of an ordered outcome.
+    sd_columns : (J, K) array or None
+        What the coefficients of the log of a normal outcome's sd multiply.
     """
 
     likelihood: int
@@ -166,6 +168,7 @@ class KernelOutcome:
     entry: Array | None = None
     entered: Array | None = None
     categories: int = 0
+    sd_columns: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rmm.families.base import Array, Family, Outcome, Parameter, Values
+from rmm.families.base import Array, Family, KernelOutcome, Outcome, Parameter, Values
 from rmm.formula.prior_syntax import Prior
 from rmm.formula.sigma_formula import parse_sigma
 
@@ -123,7 +123,7 @@ def with_varying_sd(sigma: Any, *, family: Family) -> Family:
         sigma=known,
         options={"sigma": known.text},
         normal_sd="",
-        kernel=None,
+        kernel=partial(_kernel, known=family.kernel),
         like_residual="",
         some_groups=partial(_some_groups, known=family.outcome_of_some),
         stan_data=family.stan_data + _STAN_DATA,
@@ -136,6 +136,10 @@ def with_varying_sd(sigma: Any, *, family: Family) -> Family:
             "K_sigma": count,
         },
     )
+
+
+def _kernel(outcome: Outcome, known: Any) -> KernelOutcome:
+    return replace(known(outcome), sd_columns=outcome["X_sigma"])
 
 
 def _some_groups(outcome: Outcome, groups: Array, known: Any) -> dict[str, Any]:
