@@ -178,8 +178,10 @@ class _Plausible:
                 out[name] = self.thresholds(rng)
             elif parameter.role == "weight":
                 out[name] = self.weights(name, priors, rng)
-            elif parameter.role in ("feature", "log_sd"):
+            elif parameter.role == "feature":
                 out[name] = _near(priors, rng)
+            elif parameter.role == "log_sd":
+                out[name] = self.log_sds(priors, rng)
             else:
                 centre, spread = self.ranges[name]
                 found = [_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)]
@@ -195,6 +197,16 @@ class _Plausible:
         return np.asarray(
             known + plain * np.exp(rng.uniform(-0.5, 0.5)) + rng.uniform(-0.5, 0.5), dtype=float
         )
+
+    def log_sds(self, priors: tuple[Prior, ...], rng: np.random.Generator) -> Array:
+        """Coefficients of the log of the residual sd: sds near that of the outcome, in all groups."""
+        outcome = self.model.design.outcome
+        largest = np.abs(outcome["X_sigma"]).max(axis=0)
+        spread = 0.5 / np.where(largest > 0, largest, 1.0)
+        centre = np.zeros(len(priors))
+        centre[0] = np.log(self.model.spec.family.scale(outcome)[1]) - 0.5
+        found = zip(priors, centre, spread, strict=True)
+        return np.array([_one(prior, float(c), float(d), rng) for prior, c, d in found])
 
     def weights(self, name: str, priors: tuple[Prior, ...], rng: np.random.Generator) -> Array:
         """Weight coefficients within one standardised unit of 0."""
