@@ -103,6 +103,12 @@ def add_fit(commands: Any) -> None:
         "default: %(default)s",
     )
     fit.add_argument(
+        "--sigma",
+        metavar="FORMULA",
+        help='formula of the log of the residual standard deviation, such as "~ 1 + z + log(n)", n '
+        "the group size (gaussian, lognormal); default: one standard deviation for all groups",
+    )
+    fit.add_argument(
         "--backend",
         default="auto",
         metavar="ENGINE",
@@ -219,6 +225,7 @@ def run_fit(options: argparse.Namespace) -> int:
 
     keys = (
         "family",
+        "sigma",
         "backend",
         "priors",
         "chains",

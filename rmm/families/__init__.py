@@ -182,7 +182,9 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
     for name in options:
         if name not in family.option_names:
             kind = f"an option of family {family.name!r}"
-            raise FormulaError(unknown_name(name, kind, family.option_names))
+            others = [f.name for f in FAMILIES.values() if name in f.option_names]
+            more = f" Families with this option: {', '.join(others)}." * bool(others)
+            raise FormulaError(unknown_name(name, kind, family.option_names) + more)
     if not options or family.configure is None:
         return family
     return family.configure(**options)

@@ -40,6 +40,7 @@ def fit(
     data: Any,
     family: Any = "gaussian",
     *,
+    sigma: str | None = None,
     backend: str = "auto",
     priors: Any = "weakly_informative",
     chains: int = 4,
@@ -77,6 +78,10 @@ def fit(
         and ordinal, ``link="cloglog"`` for binomial (the families ``"probit"`` and
         ``"cloglog"``), in any case and with R's synonyms: `rmm.families`. R's order,
         ``fit(formula, "Weibull", data=table)``, is understood too.
+    sigma : str, optional
+        Formula of the log of the residual standard deviation, ``"~ 1 + z + log(n)"`` (gaussian,
+        lognormal): terms of groups, and the group size ``n``. Its coefficients are ``b_sigma``.
+        Default: all groups have one, ``sigma_l2``.
     backend : {"auto", "laplace", "stan", "jags"}
         ``"auto"`` chooses ``"laplace"``, the package's own engine, if it supports the model and the
         fit passes its checks (Pareto k, effective draws, inner variance). Otherwise it chooses
@@ -151,7 +156,7 @@ def fit(
     >>> fit.converged
     True
     """
-    family, options = _family(family, backend_options)
+    family, options = _family(family, backend_options, sigma)
     choose = isinstance(backend, str) and backend == AUTO
     if choose:
         names, why = engines_for(options, program, _ARGUMENTS)
@@ -236,6 +241,7 @@ def program(
     missing: str = "error",
     na: Sequence[str] | None = None,
     cov: Mapping[str, Any] | None = None,
+    sigma: str | None = None,
     integrate: bool = True,
 ) -> str:
     """The program text that `fit` would run, without running anything.
@@ -257,6 +263,7 @@ def program(
     missing : {"error", "drop"}
     na : sequence of str, optional
     cov : mapping, optional
+    sigma : str, optional
         As for `fit`.
     data : frame, table, mapping or path, optional
     integrate : bool
@@ -280,6 +287,7 @@ def program(
     # Multiple-membership multilevel model, gaussian outcome, for JAGS
     """
     engine = _named_engine(backend)
+    family, _ = _family(family, {}, sigma)
     if data is None:
         return engine.program(*prepare_without_data(formula, family, priors=priors))
     model = prepare(
@@ -302,6 +310,7 @@ def program_data(
     missing: str = "error",
     na: Sequence[str] | None = None,
     cov: Mapping[str, Any] | None = None,
+    sigma: str | None = None,
 ) -> dict[str, Any]:
     """The data that `fit` would give to the engine, by the program's names.
 
@@ -318,6 +327,7 @@ def program_data(
     missing : {"error", "drop"}
     na : sequence of str, optional
     cov : mapping, optional
+    sigma : str, optional
         As for `fit`.
 
     Returns
@@ -340,6 +350,7 @@ def program_data(
     (3, (3,))
     """
     engine = _named_engine(backend)
+    family, _ = _family(family, {}, sigma)
     model = prepare(
         formula, data, family, priors=priors, transform=transform, missing=missing, na=na, cov=cov
     )
@@ -435,7 +446,10 @@ def _settings(
     return replace(Settings(**counts), seed=_seed(seed), cores=cores, timeout=_seconds(timeout))
 
 
-def _family(family: Any, given: Mapping[str, Any]) -> tuple[Family, dict[str, Any]]:
+def _family(
+    family: Any, given: Mapping[str, Any], sigma: str | None
+) -> tuple[Family, dict[str, Any]]:
     """The family with its own options, and the options that are left for the engine."""
     own = {k: v for k, v in given.items() if k in family_options()}
-    return find_family(family, own), {k: v for k, v in given.items() if k not in own}
+    left = {k: v for k, v in given.items() if k not in own}
+    return find_family(family, own | ({} if sigma is None else {"sigma": sigma})), left
