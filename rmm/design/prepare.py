@@ -93,6 +93,14 @@ class Model:
     wide: bool = False
     covariances: Mapping[str, KnownCovariance] = field(default_factory=dict)
 
+    @property
+    def as_written(self) -> str:
+        """The formula and, on a second line, that of sigma, as printed fits show them."""
+        sigma = self.spec.family.sigma
+        if sigma is None:
+            return self.formula
+        return f"{self.formula}\nsigma ~ {sigma.text.partition('~')[2].strip()}"
+
     @cached_property
     def used(self) -> pd.DataFrame:
         """The used columns of the user's table, in the user's order; dropped groups included."""

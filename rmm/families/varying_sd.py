@@ -124,7 +124,10 @@ def with_varying_sd(sigma: Any, *, family: Family) -> Family:
         options={"sigma": known.text},
         normal_sd="",
         kernel=partial(_kernel, known=family.kernel),
-        like_residual="",
+        like_residual=(
+            "How the variance is divided between {which} and the residual (b_sigma) depends on the "
+            "formula of sigma and on the priors. Other coefficients are hardly affected."
+        ),
         some_groups=partial(_some_groups, known=family.outcome_of_some),
         stan_data=family.stan_data + _STAN_DATA,
         stan_model=f"{y} ~ normal(eta, exp(X_sigma * {AT_CENTRES}));",

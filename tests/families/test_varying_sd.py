@@ -432,7 +432,9 @@ def test_what_follows_from_the_fit(fit: rmm.Fit, table: pd.DataFrame) -> None:
     assert shares[("share", "mean")].sum() == pytest.approx(1)
     assert fit.r2().loc["conditional", "mean"] < 1
     assert "coefficient of z in the log of the residual standard deviation" in fit.report().text
+    assert "The log of the residual standard deviation of a group is linear" in fit.report().text
     assert "b_sigma[log(n)]" in str(fit)
+    assert "hm(id=cid)\nsigma ~ 1 + z + log(n)\n" in str(fit)
     tested = fit.hypothesis("b_sigma[z] = 0")
     assert float(tested.table["bayes_factor"].iloc[0]) < 1e-3
     assert fit.hypothesis("b_sigma[Intercept] > -0.4").table["bayes_factor"].notna().all()
@@ -613,3 +615,10 @@ def test_points_round_trip(table: pd.DataFrame) -> None:
     start = {"beta_sigma": np.array([0.1, 0.2, 0.3]), "sigma_l1": 0.5}
     back = to_values(from_values(start, hyper)[None], hyper)
     np.testing.assert_allclose(back["beta_sigma"][0], start["beta_sigma"])
+
+
+def test_effects_of_single_groups_are_hard_to_tell_from_the_residual(table: pd.DataFrame) -> None:
+    data = table.assign(own=np.arange(len(table)))
+    formula = "y ~ 1 + mm(id(own, gid), RE=TRUE)"
+    with pytest.warns(rmm.SpecificationWarning, match=r"the residual \(b_sigma\) depends on the"):
+        rmm.fit(formula, data, sigma="~ 1 + z", backend="laplace", seed=1, progress=False)

@@ -134,6 +134,9 @@ def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
     if units:
         text += f", nested in {' and '.join(units)}"
     yield f"{text}."
+    if spec.family.sigma is not None:
+        right = spec.family.sigma.text.partition("~")[2].strip()
+        yield f"The log of the residual standard deviation of a group is linear: {right}."
     if subject.model.transform is not None:
         yield f"Predictors were transformed (`{subject.model.transform}`)."
     if subject.model.dropped is not None:
