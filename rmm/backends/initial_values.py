@@ -199,7 +199,7 @@ class _Plausible:
         )
 
     def log_sds(self, priors: tuple[Prior, ...], rng: np.random.Generator) -> Array:
-        """Coefficients of the log of the residual sd: sds near that of the outcome, in all groups."""
+        """Coefficients with which the residual sds of all groups are near the outcome's sd."""
         outcome = self.model.design.outcome
         largest = np.abs(outcome["X_sigma"]).max(axis=0)
         spread = 0.5 / np.where(largest > 0, largest, 1.0)

@@ -221,7 +221,7 @@ def at_zero(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict
 
 
 def at_centres(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict[str, Array]:
-    """`alpha`, `beta_l2`, `cut`, `beta_sigma`, `pcor_l1` from what is reported; undoes `at_zero`."""
+    """`alpha`, `beta_l2`, `cut`, ... from draws of what is reported; undoes `at_zero`."""
     out: dict[str, Array] = {}
     if "b_l2" in draws and spec.terms:
         out["beta_l2"] = draws["b_l2"][:, int(spec.intercept) :]

@@ -34,8 +34,8 @@ class Parameter:
         rise, or ``"correlation"``: -1 to 1.
     role : str
         ``"threshold"``, ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"``,
-        ``"log_sd"`` (coefficients of the log of the residual sd), ``"correlation"`` or ``"effect"``.
-        All but effects are structural parameters.
+        ``"log_sd"`` (coefficients of the log of the residual sd), ``"correlation"`` or
+        ``"effect"``. All but effects are structural parameters.
     words : str
         What it is, in a sentence of a report; of families' own parameters.
     """

@@ -1,8 +1,8 @@
 """Residual standard deviations that differ between groups: log sd_j = Z_j b_sigma.
 
 Family gaussian and lognormal with ``sigma = "~ 1 + z"``, as brms' distributional models (Bürkner
-2018, The R Journal 10, 395-411, section 3): Harvey (1976), Econometrica 44, 461-465, equation 2, with
-twice the coefficients, as his are of the log of the variance. The columns Z are in the outcome's
+2018, The R Journal 10, 395-411). Harvey (1976), Econometrica 44, 461-465, has the same model with
+the log of the variance, whose coefficients are twice as large. The columns Z are in the outcome's
 data, as `X_sigma`: a column of ones, then predictors less their centres `center_sigma`. What
 programs sample is `beta_sigma`, whose intercept is at the centres; `b_sigma` has it at 0.
 """

@@ -392,7 +392,7 @@ def check_columns(formula: Formula, available: Collection[str]) -> None:
     available : collection of str
         Names of the table's columns.
     """
-    texts = {c: formula.text for c in columns_of(replace(formula, sigma=None))}
+    texts = dict.fromkeys(columns_of(replace(formula, sigma=None)), formula.text)
     if formula.sigma is not None:
         texts = dict.fromkeys(formula.sigma.columns, formula.sigma.text) | texts
     for column, text in texts.items():

@@ -105,7 +105,9 @@ def test_sigma_must_be_text() -> None:
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("gaussian", "lognormal")])
 def test_other_families_have_no_sigma(family: str) -> None:
-    with pytest.raises(FormulaError, match=rf"'sigma' is not an option of family '{family}'.*: gaussian, lognormal"):
+    with pytest.raises(
+        FormulaError, match=rf"'sigma' is not an option of family '{family}'.*: gaussian, lognormal"
+    ):
         find_family(family, {"sigma": "~ 1 + z"})
 
 
@@ -120,7 +122,7 @@ def test_columns_that_sigma_cannot_use(table: pd.DataFrame) -> None:
     with pytest.raises(DataError, match=r"b_sigma\[one\]"):
         quiet(formula, table.assign(one=1.0), gaussian("~ 1 + one"))
     missing = table.assign(z=table["z"].where(table["gid"] != "g003"))
-    with pytest.raises(DataError, match="Column `z`.*missing"):
+    with pytest.raises(DataError, match=r"Column `z`.*missing"):
         quiet(formula, missing, gaussian("~ 1 + z"))
     assert quiet(formula, missing, gaussian("~ 1 + z"), missing="drop").design.J == 149
 
@@ -132,7 +134,11 @@ def test_group_size_is_counted(table: pd.DataFrame) -> None:
     columns = model.design.outcome["X_sigma"] + model.design.outcome["center_sigma"]
     np.testing.assert_allclose(columns[:, 1], 1 / sizes)
     with pytest.raises(DataError, match="In the formula of sigma, `n` always means the number of"):
-        quiet("y ~ 1 + mm(id(pid, gid), fn(w ~ exp(s)), RE=TRUE)", table.assign(n=table["n"] + 1), gaussian("~ 1 + n"))
+        quiet(
+            "y ~ 1 + mm(id(pid, gid), fn(w ~ exp(s)), RE=TRUE)",
+            table.assign(n=table["n"] + 1),
+            gaussian("~ 1 + n"),
+        )
     with pytest.raises(FormulaError, match=r"There is no mm\(\), so the group size `n`"):
         quiet("y ~ 1", table.drop_duplicates("gid"), gaussian("~ 1 + n"))
     two = f"y ~ 1 + {MM} + mm(id(lead, gid), RE=TRUE)"
@@ -202,7 +208,7 @@ def maximum_likelihood(y: Array, X: Array, Z: Array) -> tuple[Array, Array]:
     start = np.r_[np.linalg.lstsq(X, y)[0], np.log(np.std(y)), np.zeros(Z.shape[1] - 1)]
     found = optimize.minimize(minus, start, method="BFGS", options={"gtol": 1e-8})
     sd = np.exp(Z @ found.x[count:])
-    # Expected information: X'X / sd^2 of b, 2 Z'Z of g (Harvey 1976, section 2).
+    # Expected information: X'X / sd^2 of b, 2 Z'Z of g.
     information = [X.T @ (X / sd[:, None] ** 2), 2 * Z.T @ Z]
     errors = [np.sqrt(np.diag(np.linalg.inv(one))) for one in information]
     return found.x, np.concatenate(errors)
@@ -533,7 +539,7 @@ def test_golden_text_with_effects_integrated_out(table: pd.DataFrame) -> None:
     import os
 
     model = quiet(FORMULAS["nesting"], table, gaussian(SIGMA))
-    limits = {name: np.inf for name in LIMITS}
+    limits = dict.fromkeys(LIMITS, np.inf)
     chosen = choose_marginalization(model.spec, model.design, limits)
     assert chosen is not None
     assert chosen.strategy == "components"

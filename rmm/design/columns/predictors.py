@@ -177,15 +177,12 @@ def encode_predictors(
         slopes = encode_slopes(part, kind, transform)
         members.append(_block(coding, columns, part.block.fixed, kind.table, slopes))
         spanned = spanned or (columns.full and one)
-    blocks = level2, tuple(nestings), tuple(members)
-    sds: tuple[Coding, Columns] | tuple[None, None] = (None, None)
+    codings = Codings(level2[0], tuple(c for c, _ in nestings), tuple(c for c, _ in members))
+    encoded = Encoded(level2[1], tuple(e for _, e in nestings), tuple(e for _, e in members))
     if spec.formula.sigma is not None:
         terms = spec.formula.sigma.terms
-        sds = encode(terms, sigma_table(grouped), transform=transform)
-    codings = Codings(blocks[0][0], *(tuple(c for c, _ in many) for many in blocks[1:]), sds[0])
-    encoded = Encoded(
-        blocks[0][1], *(tuple(e for _, e in many) for many in blocks[1:]), sds[1]
-    )
+        own, columns = encode(terms, sigma_table(grouped), transform=transform)
+        return replace(codings, sigma=own), replace(encoded, sigma=columns)
     return codings, encoded
 
 

@@ -52,4 +52,6 @@ def check_sigma(columns: Columns) -> None:
     labels = [f"b_sigma[{label}]" for label in columns.labels]
     for label, values in zip(labels, columns.values.T, strict=True):
         check_magnitude(label, values)
-    check_rank([INTERCEPT, *labels], np.column_stack([np.ones(len(columns.values)), columns.values]))
+    check_rank(
+        [INTERCEPT, *labels], np.column_stack([np.ones(len(columns.values)), columns.values])
+    )

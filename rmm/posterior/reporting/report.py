@@ -229,7 +229,7 @@ def _sentence(subject: Subject, name: str, mean: str, interval: str) -> str:
         change = subject.model.spec.family.in_words[1]
         whom = " in all members of a group" if vector.startswith("b_l1") else ""
         return f"If {element} is one unit higher{whom}, {change} by {mean} {interval}."
-    called = _of_smooth(subject.model.spec, vector, element)
+    called = _of_smooth(subject.model.spec, vector, element) or _of_sigma(vector, element)
     called = called or _called(subject, name, vector, element)
     return f"{called} is {mean} {interval}."
 
@@ -281,9 +281,6 @@ def _called(subject: Subject, name: str, vector: str, element: str) -> str:
     for nest in spec.nestings:
         if vector == nest.sigma:
             return f"The standard deviation of the random effects of `{nest.block.unit}`"
-    if vector == B_SIGMA:
-        what = "intercept" if element == INTERCEPT else f"coefficient of {element}"
-        return f"The {what} in the log of the residual standard deviation"
     if vector == "tau":
         return f"The threshold {element}"
     for parameter in spec.family.parameters:
@@ -300,6 +297,14 @@ def _of_smooth(spec: ModelSpec, vector: str, element: str) -> str | None:
         if part.smooth is not None and vector == part.sigma:
             return f"The standard deviation of {part.smooth.label} about its line ({vector})"
     return None
+
+
+def _of_sigma(vector: str, element: str) -> str | None:
+    """The subject of a sentence about a coefficient of the residual sd; None for others."""
+    if vector != B_SIGMA:
+        return None
+    what = "intercept" if element == INTERCEPT else f"coefficient of {element}"
+    return f"The {what} in the log of the residual standard deviation"
 
 
 def _in_block(suffix: str) -> str:

@@ -6,10 +6,11 @@ structural parameters, which mix several times better. `choose_marginalization` 
 memberships which effects, by which of three strategies:
 
 ``"spectrum"``
-    Normal outcome of one residual sd, one block of members with known weights W (J, N). With the singular values
-    W = V' diag(s) Q', V (N, J) and Q (N, N), the effects are independent of each other in the
-    directions Q, whatever the standard deviations are. If all groups that a direction touches lie
-    in one nesting unit, the units' effects are independent given those, and are integrated out too.
+    Normal outcome with one residual sd, one block of members with known weights W (J, N). With the
+    singular values W = V' diag(s) Q', V (N, J) and Q (N, N), the effects are independent of each
+    other in the directions Q, whatever the standard deviations are. If all groups that a direction
+    touches lie in one nesting unit, the units' effects are independent given those, and are
+    integrated out too.
 ``"components"``
     Normal outcome, any blocks, weights estimated or not. Effects of members of one group alone add
     to its variance. Groups and other units that share nothing with others make a component of
