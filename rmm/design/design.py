@@ -29,9 +29,11 @@ from rmm.design.members.memberships import (
     sd,
 )
 from rmm.design.rows.group_rows import Grouped
+from rmm.design.rows.likelihood_weights import observation_weights
 from rmm.design.rows.units import Units
 from rmm.errors import DataError, SpecificationWarning, counted, quoted
 from rmm.families import Domain
+from rmm.families.observation_weights import WEIGHT
 from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.families.varying_sd import at_zero as sigma_at_zero
 from rmm.model.correlations import correlations, partial_correlations
@@ -163,6 +165,9 @@ def build_design(
         if fitted is None:
             check_sigma(encoded.sigma)
         outcome |= sigma_arrays(encoded.sigma, centre_sigma)
+    weights = observation_weights(grouped.formula, grouped.first_rows) if fitted is None else None
+    if weights is not None:
+        outcome[WEIGHT] = weights
     coords = _coords(spec, grouped, columns, members, found, fitted)
     if encoded.sigma is not None:
         coords["covariate_sigma"] = np.array([INTERCEPT, *encoded.sigma.labels], dtype=object)

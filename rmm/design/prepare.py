@@ -28,6 +28,7 @@ from rmm.design.priors.prior_scales import scales_of, unit_scales
 from rmm.design.priors.priors import Resolved, centred_intercept, centred_sigma, resolve
 from rmm.design.recipe import DesignRecipe, make_recipe
 from rmm.design.rows.group_rows import Grouped, group_table
+from rmm.design.rows.likelihood_weights import observation_weights
 from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
 from rmm.design.rows.table_checks import check_table
 from rmm.design.weight_warnings import warn_of_weights
@@ -35,8 +36,7 @@ from rmm.errors import DataError, FormulaError, unknown_name
 from rmm.families import find_family
 from rmm.formula.parse_formula import columns_of, id_columns, parse_formula
 from rmm.formula.prior_syntax import PriorChoice, read_priors
-from rmm.formula.sigma_formula import with_sigma
-from rmm.model.spec import ModelSpec, build_spec
+from rmm.model.spec import ModelSpec, build_spec, with_family
 from rmm.tables.data_files import is_text_file
 from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import read_table
@@ -95,16 +95,17 @@ class Model:
 
     @property
     def as_written(self) -> str:
-        """The formula and, on a second line, that of sigma, as printed fits show them."""
-        sigma = self.spec.family.sigma
-        if sigma is None:
-            return self.formula
-        return f"{self.formula}\nsigma ~ {sigma.text.partition('~')[2].strip()}"
+        """The formula, that of sigma and observation weights, as printed fits show them."""
+        sigma, weights = self.spec.family.sigma, self.spec.family.observation_weights
+        lines = [self.formula]
+        if sigma is not None:
+            lines.append(f"sigma ~ {sigma.text.partition('~')[2].strip()}")
+        return "\n".join([*lines, *([f"observation weights: {weights}"] if weights else [])])
 
     @cached_property
     def used(self) -> pd.DataFrame:
         """The used columns of the user's table, in the user's order; dropped groups included."""
-        written = with_sigma(parse_formula(self.formula), self.spec.family.sigma)
+        written = with_family(parse_formula(self.formula), self.spec.family)
         return self.whole.frame[list(columns_of(written))]
 
 
@@ -133,7 +134,7 @@ def prepare(
         raise DataError(unknown_name(missing, "a value of `missing`", WAYS))
     choice = read_priors(priors)
     known = find_family(family)
-    written = with_sigma(parse_formula(formula), known.sigma)
+    written = with_family(parse_formula(formula), known)
     covariances = read_covariances(cov, written)
     ids = id_columns(written)
     frame = read_table(data, ids=ids, na=na)
@@ -176,6 +177,10 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
     FormulaError, DataError, PriorError
     """
     grouped = without_what_cancels(group_table(plan.formula, table))
+    weights = observation_weights(plan.formula, grouped.first_rows)
+    if weights is not None and (weights == 1).all():  # the ordinary model, to the last bit
+        plan = plan.unweighted()
+        grouped = replace(grouped, formula=replace(grouped.formula, observation_weights=""))
     grouped = with_third_column_read(grouped)
     spec = plan.spec(grouped)
     grouped = add_smooth_members(spec, grouped)
@@ -233,7 +238,7 @@ def prepare_without_data(
     and as one column.
     """
     known = find_family(family)
-    spec = build_spec(with_sigma(parse_formula(formula), known.sigma), known)
+    spec = build_spec(with_family(parse_formula(formula), known), known)
     labels = labels_without_table(spec)
     placed = place_priors(read_priors(priors), spec, labels, table=False)
     spec = hold_coefficients(spec, labels, placed.held)

@@ -271,6 +271,11 @@ class Family:
         ``(outcome) -> KernelOutcome``; without it backend ``"laplace"`` computes in NumPy.
     stan_functions, stan_data, stan_transformed_data, stan_model : str
         Lines of program text. They may use ``eta`` and the family's data and parameters.
+    stan_density : str
+        Stan's expression of the log density of group j, up to a constant, for weighted likelihoods;
+        "" where there is none.
+    observation_weights : str
+        Column of weights with which the likelihood of each group counts; "" without.
     jags_model : str
         JAGS lines inside ``for (j in 1:J)``.
     jags_outside : str
@@ -346,6 +351,8 @@ class Family:
     kernel: Callable[[Outcome], KernelOutcome] | None = None
     stan_functions: str = ""
     stan_transformed_data: str = ""
+    stan_density: str = ""
+    observation_weights: str = ""
     jags_outside: str = ""
     jags_block: bool = True
     jags_standard_effects: bool = False

@@ -103,5 +103,6 @@ GAUSSIAN = Family(
     kernel=_kernel,
     stan_data="vector[J] y;  // outcome of each group",
     stan_model="y ~ normal(eta, sigma_l2);",
+    stan_density="normal_lpdf(y[j] | eta[j], sigma_l2)",
     jags_model="y[j] ~ dnorm(eta[j], pow(sigma_l2, -2))",
 )

@@ -149,6 +149,7 @@ LOGNORMAL = replace(
     kernel=_kernel,
     stan_data="vector[J] log_y;  // log of the outcome of each group",
     stan_model="log_y ~ normal(eta, sigma_l2);",
+    stan_density="normal_lpdf(log_y[j] | eta[j], sigma_l2)",
     jags_model="log_y[j] ~ dnorm(eta[j], pow(sigma_l2, -2))",
     example={"y": np.array([1.0, 2.0]), "log_y": np.log([1.0, 2.0])},
 )

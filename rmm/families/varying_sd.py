@@ -131,6 +131,7 @@ def with_varying_sd(sigma: Any, *, family: Family) -> Family:
         some_groups=partial(_some_groups, known=family.outcome_of_some),
         stan_data=family.stan_data + _STAN_DATA,
         stan_model=f"{y} ~ normal(eta, exp(X_sigma * {AT_CENTRES}));",
+        stan_density=f"normal_lpdf({y}[j] | eta[j], exp(X_sigma[j] * {AT_CENTRES}))",
         jags_model=f"{y}[j] ~ dnorm(eta[j], precision[j])" + _JAGS_PRECISION,
         example={
             **family.example,

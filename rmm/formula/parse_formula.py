@@ -344,6 +344,7 @@ def columns_of(formula: Formula) -> tuple[str, ...]:
     found += formula.strata
     found += [c for atom in formula.offset for c in leaf_columns(atom.expression)]
     found += formula.sigma.columns if formula.sigma is not None else ()
+    found += [formula.observation_weights] if formula.observation_weights else []
     return tuple(dict.fromkeys(found))
 
 

@@ -250,7 +250,8 @@ class Formula:
     """A whole formula, parsed; `terms` and `fixed` are those outside `mm()` and `hm()`.
 
     `strata` are columns, whose combinations are the strata; `strata_at` is their place in `text`.
-    `sigma` is the formula of the residual standard deviation, if that differs between groups.
+    `sigma` is the formula of the residual standard deviation, if that differs between groups;
+    `observation_weights` the column of weights of the groups' likelihoods.
     """
 
     text: str
@@ -264,6 +265,7 @@ class Formula:
     strata_at: int = field(default=0, compare=False)
     offset: tuple[Atom, ...] = ()
     sigma: SigmaFormula | None = None
+    observation_weights: str = ""
 
     @property
     def smooths(self) -> tuple[Atom, ...]:

@@ -14,8 +14,10 @@ from functools import cached_property
 
 from rmm.errors import FormulaError
 from rmm.families import Family, Parameter
+from rmm.families.observation_weights import with_observation_weights
 from rmm.families.varying_sd import AT_CENTRES
 from rmm.formula.expression import describe
+from rmm.formula.sigma_formula import with_sigma
 from rmm.formula.terms import (
     Atom,
     FeatureTerm,
@@ -441,6 +443,12 @@ class ModelSpec:
         return (*out, *(steps.get(p.name, p) for p in rest))
 
 
+def with_family(formula: Formula, family: Family) -> Formula:
+    """The formula with what the family adds to it: a formula of sigma, a column of weights."""
+    own = with_sigma(formula, family.sigma)
+    return replace(own, observation_weights=family.observation_weights)
+
+
 def _roles(name: str, members: Sequence[MemberPart]) -> Roles:
     places = tuple(i for i, part in enumerate(members) if part.block.roles == name)
     own = [members[i] for i in places]
@@ -473,8 +481,11 @@ def build_spec(
     """
     levels = levels or {}
     _check_family(formula, family)
+    column = family.observation_weights
     if family.for_outcome is not None:
         family = family.for_outcome(formula.outcome.kind, bool(formula.strata))
+    if column:
+        family = with_observation_weights(family, column)
     members = tuple(
         MemberPart(block, suffix, partial=bool(formula.kinds))
         for block, suffix in zip(

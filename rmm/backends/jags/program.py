@@ -35,7 +35,7 @@ from rmm.backends.program_header import header
 from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.weight_priors import scale_name
-from rmm.errors import PriorError
+from rmm.errors import BackendError, PriorError
 from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.expression import Node
 from rmm.formula.weights.render import to_jags
@@ -55,7 +55,18 @@ def write(spec: ModelSpec, forms: Forms) -> str:
     spec : ModelSpec
     forms : mapping
         Sampled parameter -> prior families, one for all elements or one per element.
+
+    Raises
+    ------
+    BackendError
+        For observation weights.
     """
+    if spec.family.observation_weights:
+        raise BackendError(
+            "Backend 'jags' has no observation weights: its language has no power of a density, "
+            "and the samplers of its glm module need plain distributions. Use backend='laplace' "
+            "or 'stan', or repeat the rows of the table if weights are counts."
+        )
     standard = spec.family.jags_standard_effects
     sections = [
         header(spec, "JAGS", "#"),

@@ -127,7 +127,8 @@ class Integrand:
             where[count + k * model.groups : count + (k + 1) * model.groups]
             for k in range(len(model.features))
         ]
-        candidate = (model.scale_of >= 0) & (model.location == 0) & self.exact
+        alone = self.exact and not model.family.observation_weights
+        candidate = (model.scale_of >= 0) & (model.location == 0) & alone
         self.private = find_private(all_rows, all_columns, candidate, model.groups)
         self.kept = _others(model.size, self.private.column)
         self.size = len(self.kept)

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from rmm.design.rows.likelihood_weights import check_observation_weights
 from rmm.design.rows.units import (
     Members,
     Units,
@@ -103,6 +104,7 @@ def group_table(formula: Formula, table: Table) -> Grouped:
     check_columns(formula, table.names)
     _check_sides(formula)
     _check_units(formula)
+    check_observation_weights(formula, table)
     used = columns_of(formula)
     check_rows(formula, table, used)
     grouped = arrange(oriented(formula, table), table, used)
@@ -359,6 +361,7 @@ def _check_sides(formula: Formula) -> None:
         terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
     used = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
     used += formula.sigma.columns if formula.sigma is not None else ()
+    used += [formula.observation_weights]
     used += [c for a in formula.offset for c in leaf_columns(a.expression)]
     used += [c for block in formula.members for c in block.weight.columns]
     features = [f for block in formula.members for f in block.features]
@@ -370,7 +373,7 @@ def _check_sides(formula: Formula) -> None:
             formula.text,
             formula.text.rfind(both[0]),
             len(both[0]),
-            hint="The outcome cannot also be a predictor or a weight variable.",
+            hint="The outcome cannot also be a predictor, a weight variable or a weight.",
         )
 
 
@@ -464,6 +467,7 @@ def _check_constant(formula: Formula, table: Table, groups: Units) -> None:
     columns += [block.unit for block in formula.nestings]
     columns += formula.strata
     columns += formula.sigma.columns if formula.sigma is not None else ()
+    columns += [formula.observation_weights] if formula.observation_weights else []
     for column in dict.fromkeys(columns):
         bad = table[column].varying(groups.code)
         if bad is not None:

@@ -84,7 +84,8 @@ def _read(model: Model, newdata: Any) -> pd.DataFrame:
 
 
 def _outcome_columns(formula: Formula) -> set[str]:
-    return {c for part in formula.outcome.parts for c in leaf_columns(part.expression)}
+    columns = {c for part in formula.outcome.parts for c in leaf_columns(part.expression)}
+    return columns | ({formula.observation_weights} - {""})
 
 
 def _parts_for_new(formula: Formula) -> tuple[Atom | None, ...]:

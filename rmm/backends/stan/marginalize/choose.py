@@ -102,6 +102,8 @@ def choose_marginalization(
         ``"approximation"``), and with ``components``.
     """
     exact = spec.family.sds is not None
+    if spec.family.observation_weights:
+        return None
     if not exact and spec.family.working is None:
         return None
     members = [i for i, p in enumerate(spec.members) if p.random and not _made_of_others(p)]

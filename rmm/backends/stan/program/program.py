@@ -57,6 +57,7 @@ from rmm.backends.stan.program.priors import (
 from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.weight_priors import scale_name
+from rmm.errors import BackendError
 from rmm.families import Parameter
 from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.weights.render import stan_definitions
@@ -93,7 +94,17 @@ def write(spec: ModelSpec, forms: Forms, chosen: Marginalization | None = None) 
         Sampled parameter -> prior families, one for all elements or one per element.
     chosen : Marginalization, optional
         Effects that are not sampled one by one; by default all are sampled.
+
+    Raises
+    ------
+    BackendError
+        With observation weights, for an outcome without a density of one group.
     """
+    if not spec.family.stan_model:
+        raise BackendError(
+            f"Backend 'stan' has no observation weights for an outcome of family "
+            f"{spec.family.name!r} with delayed entry or intervals. Use backend='laplace'."
+        )
     scales = _raw_sds(spec, forms)
     gone = marginalized(spec, chosen)
     blocks: dict[str, list[str]] = {
