@@ -109,6 +109,12 @@ def add_fit(commands: Any) -> None:
         "the group size (gaussian, lognormal); default: one standard deviation for all groups",
     )
     fit.add_argument(
+        "--observation-weights",
+        metavar="COLUMN",
+        help="column of numbers: the log likelihood of a group counts so many times (not the "
+        "weights of members, which are in the formula); default: once",
+    )
+    fit.add_argument(
         "--backend",
         default="auto",
         metavar="ENGINE",
@@ -226,6 +232,7 @@ def run_fit(options: argparse.Namespace) -> int:
     keys = (
         "family",
         "sigma",
+        "observation_weights",
         "backend",
         "priors",
         "chains",

@@ -467,7 +467,8 @@ def _check_constant(formula: Formula, table: Table, groups: Units) -> None:
     columns += [block.unit for block in formula.nestings]
     columns += formula.strata
     columns += formula.sigma.columns if formula.sigma is not None else ()
-    columns += [formula.observation_weights] if formula.observation_weights else []
+    if formula.observation_weights in table:  # new groups need none
+        columns.append(formula.observation_weights)
     for column in dict.fromkeys(columns):
         bad = table[column].varying(groups.code)
         if bad is not None:

@@ -137,6 +137,11 @@ def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
     if spec.family.sigma is not None:
         right = spec.family.sigma.text.partition("~")[2].strip()
         yield f"The log of the residual standard deviation of a group is linear: {right}."
+    if spec.family.observation_weights:
+        yield (
+            f"The log likelihood of a group counts `{spec.family.observation_weights}` times "
+            "(observation weights)."
+        )
     if subject.model.transform is not None:
         yield f"Predictors were transformed (`{subject.model.transform}`)."
     if subject.model.dropped is not None:
