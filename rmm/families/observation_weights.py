@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rmm.errors import FormulaError, quoted
-from rmm.families.base import Array, Curvature, Family, Outcome, Values
+from rmm.families.base import Array, Curvature, Family, KernelOutcome, Outcome, Values
 
 #: Entry of the outcome, and name in programs, of the (J,) weights.
 WEIGHT = "observation_weight"
@@ -59,7 +59,7 @@ def with_observation_weights(family: Family, column: str) -> Family:
         options={**family.options, OPTION: column},
         log_likelihood=partial(_log_likelihood, known=family.log_likelihood),
         curvature=family.curvature and partial(_curvature, known=family),
-        kernel=None,
+        kernel=family.kernel and family.sds and partial(_kernel, known=family),
         normal_sd="",
         working=None,
         some_groups=partial(_some_groups, known=family.outcome_of_some),
@@ -79,6 +79,14 @@ def _curvature(eta: Array, values: Values, outcome: Outcome, known: Family) -> C
     found, w = known.curvature(eta, values, outcome), outcome[WEIGHT]
     value = _log_likelihood(eta, values, outcome, known.log_likelihood).sum(axis=1)
     return Curvature(value, w * found.gradient, w * found.weight)
+
+
+def _kernel(outcome: Outcome, known: Family) -> KernelOutcome:
+    """Of a normal outcome; the kernels of others do not count groups."""
+    assert known.kernel is not None
+    w = outcome[WEIGHT]
+    constant = float(np.sum(w * known.log_jacobian(outcome)))
+    return replace(known.kernel(outcome), known=w, constant=constant)
 
 
 def _some_groups(outcome: Outcome, groups: Array, known: Any) -> dict[str, Any]:

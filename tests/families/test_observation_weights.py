@@ -13,8 +13,10 @@ from scipy import stats
 
 import rmm
 from rmm.backends.laplace.hyperparameters import to_values
+from rmm.backends.laplace.kernels.integrals import CompiledIntegrals
+from rmm.backends.laplace.kernels.library import builds, load
 from rmm.backends.laplace.latent_model import latent_model
-from rmm.backends.laplace.marginal_likelihood import Integrand
+from rmm.backends.laplace.marginal_likelihood import EXACTLY, Integrand
 from rmm.backends.stan.compile import check_syntax
 from rmm.backends.stan.program.program import write as write_stan
 from rmm.backends.stan.run import available
@@ -134,6 +136,11 @@ def test_counts_are_repeated_rows(name: str, table: pd.DataFrame) -> None:
         found = [integrand.inner(values, 5).value for integrand in integrands]
     assert np.isfinite(found[0]).all()
     np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-8)
+    for build in builds() if ours.spec.family.kernel is not None else ():
+        compiled = CompiledIntegrals(integrands[0], load(build)).integrals(theta, None, EXACTLY)
+        np.testing.assert_allclose(compiled.value, found[0], rtol=0, atol=1e-8)
+    has_kernel = name in ("gaussian", "gaussian, own sds", "lognormal")
+    assert (ours.spec.family.kernel is not None) == has_kernel
 
 
 @pytest.mark.parametrize("name", [name for name in OUTCOMES if name != "student"])

@@ -989,16 +989,19 @@ Lanes Block::cox(Wanted wanted) {
 
 // log p(y | theta) of a normal outcome: exact.
 Lanes Block::normal() {
-    Lanes value = all(m.constant - 0.5 * m.groups * LOG_2PI);
-    const bool alike = m.private_start[m.groups] == 0 && !m.sds;
+    double count = m.groups;
+    if (m.known) count = 0;
+    for (int64_t j = 0; m.known && j < m.groups; j++) count += m.known[j];
+    Lanes value = all(m.constant - 0.5 * count * LOG_2PI);
+    const bool alike = m.private_start[m.groups] == 0 && !m.sds && !m.known;
     if (alike) value -= (double)m.groups * logarithm(own);
     std::fill(z.begin(), z.end(), ZERO);
     for (int64_t j = 0; j < m.groups; j++) {
         const Lanes v = variance(j), residual = m.y[j] - offset[j];
-        weight[j] = 1.0 / v;
+        weight[j] = (m.known ? m.known[j] : 1.0) / v;
         gradient[j] = residual * weight[j];
         value -= 0.5 * residual * gradient[j];
-        if (!alike) value -= 0.5 * logarithm(v);
+        if (!alike) value -= (m.known ? 0.5 * m.known[j] : 0.5) * logarithm(v);
     }
     back(z);
     precision();

@@ -77,7 +77,7 @@ struct Model {
 
     // The outcome; what the numbers mean depends on the family.
     const double *y;              // outcome, choice or event of each group
-    const double *known;          // trials; log of the duration; share of its last step at risk
+    const double *known;          // normal: how often each counts, or null; trials; log of the duration; share of its last step at risk
     double constant;              // of the log likelihood
     // What two groups of one stratum have in common (condlogit): elements of z of each stratum, and
     // the cells of their pairs, for a >= b.
