@@ -137,7 +137,8 @@ class KernelOutcome:
     y : (J,) array
         Outcome, choice or event.
     known : (J,) array
-        Trials; of normal outcomes how often each counts, if not once; log of the duration; share of its last step in which a group was at risk.
+        Trials; of normal outcomes how often each counts, if not once; log of the duration; share
+        of its last step in which a group was at risk.
     constant : float
         Of the log likelihood.
     strata : (J,) int array or None

@@ -3,8 +3,8 @@
 With whole numbers the posterior is that of a table in which group j is there w_j times, with one
 effect of each member for all copies. With other weights (inverse probabilities, reliabilities)
 the product of p(y_j)^w_j is a pseudo-likelihood: its posterior has no guaranteed coverage (Savitsky
-and Toth 2016, Electronic Journal of Statistics 10, 1677-1708). These weights have nothing to do with
-those of members in a group.
+and Toth 2016, Electronic Journal of Statistics 10, 1677-1708). These weights have nothing to do
+with those of members in a group.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def with_observation_weights(family: Family, column: str) -> Family:
         normal_sd="",
         working=None,
         some_groups=partial(_some_groups, known=family.outcome_of_some),
-        stan_data=f"{family.stan_data}\nvector<lower=0>[J] {WEIGHT};  // how often each group counts",
+        stan_data=f"{family.stan_data}\n"
+        f"vector<lower=0>[J] {WEIGHT};  // how often each group counts",
         stan_model=_stan_model(family.stan_density),
         example={**family.example, WEIGHT: np.ones(2)},
     )

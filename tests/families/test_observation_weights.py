@@ -71,7 +71,8 @@ def table() -> pd.DataFrame:
         grade=np.digitize(table["y"], [0.0, 0.8, 1.4]),
         late=np.where(number % 2 == 0, 0, 0.15 + 0.8 * (number % 7) / 7),
         low=time * np.select([number % 5 == 1, number % 5 == 2], [0.0, 1.0], 0.7),
-        high=time * np.select([number % 5 == 2, number % 5 == 3], [1.0, np.inf], 1.001 + number % 3),
+        high=time
+        * np.select([number % 5 == 2, number % 5 == 3], [1.0, np.inf], 1.001 + number % 3),
         times=number % 4,
         share=0.3 + (number % 7) / 4,
     )
@@ -257,7 +258,7 @@ def test_more_weights_that_are_refused(table: pd.DataFrame) -> None:
         quiet(formula, table.assign(w="often"), family)
     with pytest.raises(DataError, match="All observation weights `w` are 0"):
         quiet(formula, table.assign(w=0), family)
-    with pytest.raises(DataError, match="Column `w` is used outside mm.*varies within group"):
+    with pytest.raises(DataError, match=r"Column `w` is used outside mm.*varies within group"):
         quiet(formula, table.assign(w=np.arange(len(table)) + 1.0), family)
     with pytest.raises(FormulaError, match="The table has no column `w`"):
         quiet(formula, table, family)

@@ -380,8 +380,8 @@ def check_comparable(models: Mapping[str, Model]) -> None:
                 f"{names[0]!r} has {len(ours)} units, and {name!r} has {len(theirs)}; {what}. "
                 "Models can be compared only on the same units. Fit both to the same table."
             )
-        weights = [m.design.outcome.get(WEIGHT) for m in (first, other)]
-        if not np.array_equal(*(np.ones(0) if w is None else w for w in weights)):
+        weights, theirs_too = (m.design.outcome.get(WEIGHT, 1.0) for m in (first, other))
+        if not np.array_equal(weights, theirs_too):
             raise DataError(
                 f"{names[0]!r} and {name!r} have different observation weights, so their "
                 "likelihoods cannot be compared. Fit both with the same weights."
