@@ -12,6 +12,7 @@ from rmm.design.prepare import Model
 from rmm.design.priors.places import IN_PROGRAMS
 from rmm.design.weights.invalid_weights import finite_weights
 from rmm.errors import BackendError, DataError, unknown_name
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA, at_zero
 from rmm.formula.prior_distributions import quantile
 from rmm.formula.prior_syntax import Prior
 from rmm.model.correlations import partial_correlations
@@ -19,7 +20,7 @@ from rmm.model.spec import CUT
 
 Array = np.ndarray[Any, Any]
 _TRIES = 20
-_OWN_RULES = ("weight", "feature", "threshold", "imputation")  # roles
+_OWN_RULES = ("weight", "feature", "threshold", "imputation", "log_sd")  # roles
 _LOW, _HIGH = np.log(0.2), np.log(2.0)  # of a standard deviation, relative to its scale
 
 
@@ -63,6 +64,7 @@ def _given(inits: Any, chains: int, model: Model) -> list[dict[str, Any]]:
         raise BackendError(f"`inits` must be one mapping, or a list of {chains} (one per chain).")
     allowed = {p.name for p in model.spec.sampled if p.structural} | {"b_l2"}
     allowed |= {"tau"} if model.spec.thresholds else set()
+    allowed |= {B_SIGMA} if model.spec.family.sigma is not None else set()
     allowed |= {found.cor for found in model.spec.correlated}
     hidden = {*IN_PROGRAMS, *(found.pcor for found in model.spec.correlated)}
     out = []
@@ -135,6 +137,9 @@ def _sampled(values: dict[str, Any], model: Model) -> dict[str, Any]:
             values["beta_l2"] = b
     if "tau" in values:
         values[CUT] = values.pop("tau")
+    if B_SIGMA in values:
+        center = model.design.outcome["center_sigma"]
+        values[AT_CENTRES] = at_zero(np.asarray(values.pop(B_SIGMA), dtype=float), -center)
     return values
 
 
@@ -178,6 +183,8 @@ class _Plausible:
             elif parameter.role == "imputation":
                 near = _near(priors, rng)
                 out[name] = near if parameter.dims else float(near[0])
+            elif parameter.role == "log_sd":
+                out[name] = self.log_sds(priors, rng)
             else:
                 centre, spread = self.ranges[name]
                 found = [_one(p, centre, d, rng) for p, d in zip(priors, spread, strict=True)]
@@ -193,6 +200,16 @@ class _Plausible:
         return np.asarray(
             known + plain * np.exp(rng.uniform(-0.5, 0.5)) + rng.uniform(-0.5, 0.5), dtype=float
         )
+
+    def log_sds(self, priors: tuple[Prior, ...], rng: np.random.Generator) -> Array:
+        """Coefficients with which the residual sds of all groups are near the outcome's sd."""
+        outcome = self.model.design.outcome
+        largest = np.abs(outcome["X_sigma"]).max(axis=0)
+        spread = 0.5 / np.where(largest > 0, largest, 1.0)
+        centre = np.zeros(len(priors))
+        centre[0] = np.log(self.model.spec.family.scale(outcome)[1]) - 0.5
+        found = zip(priors, centre, spread, strict=True)
+        return np.array([_one(prior, float(c), float(d), rng) for prior, c, d in found])
 
     def weights(self, name: str, priors: tuple[Prior, ...], rng: np.random.Generator) -> Array:
         """Weight coefficients within one standardised unit of 0."""

@@ -25,6 +25,7 @@ def header(spec: ModelSpec, language: str, mark: str) -> list[str]:
     lines = [
         f"Multiple-membership multilevel model, {spec.family.name} outcome, for {language}",
         plain_text(spec.formula.text),
+        *_sigma(spec),
         "",
         *_predictor(spec, language),
         *_effects(spec),
@@ -36,6 +37,19 @@ def header(spec: ModelSpec, language: str, mark: str) -> list[str]:
     ]
     text = lines if language == "Stan" else [_ascii(line) for line in lines]
     return [f"{mark} {line}".rstrip() for line in text]
+
+
+def _sigma(spec: ModelSpec) -> list[str]:
+    """The formula of the residual standard deviation, and what its terms are in the program."""
+    if spec.family.sigma is None:
+        return []
+    return [
+        f"sigma: {plain_text(spec.family.sigma.text)}",
+        "Residual sd of group j: exp(X_sigma[j] * beta_sigma). X_sigma: 1, then predictors minus "
+        "center_sigma.",
+        "b_sigma: reported coefficients. b_sigma[1] is the intercept where all predictors of the "
+        "sd are 0.",
+    ]
 
 
 def _ascii(line: str) -> str:

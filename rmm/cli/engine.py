@@ -103,6 +103,18 @@ def add_fit(commands: Any) -> None:
         "default: %(default)s",
     )
     fit.add_argument(
+        "--sigma",
+        metavar="FORMULA",
+        help='formula of the log of the residual standard deviation, such as "~ 1 + z + log(n)", n '
+        "the group size (gaussian, lognormal); default: one standard deviation for all groups",
+    )
+    fit.add_argument(
+        "--observation-weights",
+        metavar="COLUMN",
+        help="column of numbers: the log likelihood of a group counts so many times (not the "
+        "weights of members, which are in the formula); default: once",
+    )
+    fit.add_argument(
         "--backend",
         default="auto",
         metavar="ENGINE",
@@ -220,6 +232,8 @@ def run_fit(options: argparse.Namespace) -> int:
 
     keys = (
         "family",
+        "sigma",
+        "observation_weights",
         "backend",
         "priors",
         "chains",

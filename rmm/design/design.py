@@ -18,6 +18,7 @@ from rmm.design.columns.predictors import (
     unit_labels,
     unit_names,
 )
+from rmm.design.columns.sigma_columns import check_sigma, sigma_arrays
 from rmm.design.identifiability import check_magnitude, check_rank
 from rmm.design.members.known_covariances import KnownCovariance
 from rmm.design.members.memberships import (
@@ -30,9 +31,13 @@ from rmm.design.members.memberships import (
 )
 from rmm.design.rows.filled_values import FilledColumn
 from rmm.design.rows.group_rows import Grouped
+from rmm.design.rows.likelihood_weights import observation_weights
 from rmm.design.rows.units import Units
 from rmm.errors import DataError, SpecificationWarning, counted, quoted
 from rmm.families import Domain
+from rmm.families.observation_weights import WEIGHT
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
+from rmm.families.varying_sd import at_zero as sigma_at_zero
 from rmm.model.correlations import correlations, partial_correlations
 from rmm.model.spec import CUT, INTERCEPT, ModelSpec, NestingPart
 from rmm.tables.read import Array, first_varying
@@ -115,6 +120,7 @@ def build_design(
     encoded: Encoded,
     *,
     centre: bool = True,
+    centre_sigma: bool = False,
     fitted: FittedDesign | None = None,
     covariances: Mapping[str, KnownCovariance] | None = None,
 ) -> Design:
@@ -128,6 +134,8 @@ def build_design(
         The columns of the predictors.
     centre : bool
         Whether the intercept is sampled at the predictors' centres (its prior says so).
+    centre_sigma : bool
+        The same of the intercept of the log of the residual standard deviation.
     fitted : FittedDesign, optional
         For new groups: scales and totals are those of the fit, nothing is checked again, and the
         outcome is left out.
@@ -158,8 +166,17 @@ def build_design(
     X, center = centred(columns.values, centre)
     found = [c for _, c in nestings]
     outcome = _outcome(spec, grouped) if fitted is None else {}
+    if encoded.sigma is not None:
+        if fitted is None:
+            check_sigma(encoded.sigma)
+        outcome |= sigma_arrays(encoded.sigma, centre_sigma)
+    weights = observation_weights(grouped.formula, grouped.first_rows) if fitted is None else None
+    if weights is not None:
+        outcome[WEIGHT] = weights
     coords = _coords(spec, grouped, columns, members, found, fitted)
-    if outcome:
+    if encoded.sigma is not None:
+        coords["covariate_sigma"] = np.array([INTERCEPT, *encoded.sigma.labels], dtype=object)
+    if fitted is None:
         coords |= {k: np.asarray(v, dtype=object) for k, v in spec.family.coords(outcome).items()}
     return Design(
         J=grouped.groups.count,
@@ -208,7 +225,7 @@ def slope_centres(spec: ModelSpec, design: Design) -> dict[str, Array]:
 
 
 def at_zero(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict[str, Array]:
-    """`b_l2` and `tau`, where all predictors are 0, and `cor_l1`, from draws of what is sampled.
+    """`b_l2`, `tau` and `b_sigma`, where all predictors are 0, and `cor_l1`, from what is sampled.
 
     Parameters
     ----------
@@ -227,11 +244,13 @@ def at_zero(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict
         out["b_l2"] = np.concatenate(parts, axis=1)
     if spec.thresholds:
         out["tau"] = draws[CUT] + np.reshape(shift, (-1, 1))
+    if AT_CENTRES in draws:
+        out[B_SIGMA] = sigma_at_zero(draws[AT_CENTRES], design.outcome["center_sigma"])
     return out | {found.cor: correlations(draws[found.pcor]) for found in spec.correlated}
 
 
 def at_centres(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> dict[str, Array]:
-    """`alpha`, `beta_l2`, `cut` and `pcor_l1` from draws of what is reported; undoes `at_zero`."""
+    """`alpha`, `beta_l2`, `cut`, ... from draws of what is reported; undoes `at_zero`."""
     out: dict[str, Array] = {}
     if "b_l2" in draws and spec.terms:
         out["beta_l2"] = draws["b_l2"][:, int(spec.intercept) :]
@@ -242,6 +261,8 @@ def at_centres(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> d
     if spec.thresholds and "tau" in draws:
         shift = sum(known[n] @ c for n, c in centres.items())
         out[CUT] = draws["tau"] - np.reshape(shift, (-1, 1))
+    if B_SIGMA in draws:
+        out[AT_CENTRES] = sigma_at_zero(draws[B_SIGMA], -design.outcome["center_sigma"])
     for found in spec.correlated:
         if found.cor in draws:
             out[found.pcor] = partial_correlations(draws[found.cor])

@@ -7,7 +7,7 @@ A plan serves several tables: the data sets of a simulation study have one plan.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -52,6 +52,12 @@ class ModelPlan:
     _placed: dict[Any, tuple[ModelSpec, ModelSpec, Placed]] = field(
         default_factory=dict, repr=False
     )
+
+    def unweighted(self) -> ModelPlan:
+        """The plan without observation weights."""
+        formula = replace(self.formula, observation_weights="")
+        family = replace(self.family, observation_weights="")
+        return ModelPlan(formula, family, self.choice, self.transform, self.covariances)
 
     @cached_property
     def takes_constants(self) -> bool:
@@ -115,6 +121,7 @@ def _atoms(formula: Formula) -> Iterator[Atom]:
     yield from formula.outcome.parts
     yield from formula.offset
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
+    terms += formula.sigma.terms if formula.sigma is not None else ()
     for block in formula.members:
         terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
         yield from (f.atom for f in block.features if f.atom is not None)

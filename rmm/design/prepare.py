@@ -26,10 +26,11 @@ from rmm.design.plan import ModelPlan
 from rmm.design.priors.group_sizes import with_typical_sizes
 from rmm.design.priors.places import IN_PROGRAMS, hold_coefficients, place_priors
 from rmm.design.priors.prior_scales import scales_of, unit_scales
-from rmm.design.priors.priors import Resolved, centred_intercept, resolve
+from rmm.design.priors.priors import Resolved, centred_intercept, centred_sigma, resolve
 from rmm.design.recipe import DesignRecipe, make_recipe
 from rmm.design.rows.filled_values import FilledColumn, fill_missing
 from rmm.design.rows.group_rows import Grouped, group_table
+from rmm.design.rows.likelihood_weights import observation_weights
 from rmm.design.rows.missing_values import WAYS, Dropped, drop_incomplete
 from rmm.design.rows.table_checks import check_table
 from rmm.design.weight_warnings import warn_of_weights
@@ -37,7 +38,7 @@ from rmm.errors import DataError, FormulaError, counted, unknown_name
 from rmm.families import find_family
 from rmm.formula.parse_formula import columns_of, id_columns, parse_formula
 from rmm.formula.prior_syntax import PriorChoice, read_priors
-from rmm.model.spec import ModelSpec, build_spec
+from rmm.model.spec import ModelSpec, build_spec, with_family
 from rmm.tables.data_files import is_text_file
 from rmm.tables.plain_columns import simplify_columns
 from rmm.tables.read import read_table
@@ -103,10 +104,20 @@ class Model:
             for one, found in pairs
         )
 
+    @property
+    def as_written(self) -> str:
+        """The formula, that of sigma and observation weights, as printed fits show them."""
+        sigma, weights = self.spec.family.sigma, self.spec.family.observation_weights
+        lines = [self.formula]
+        if sigma is not None:
+            lines.append(f"sigma ~ {sigma.text.partition('~')[2].strip()}")
+        return "\n".join([*lines, *([f"observation weights: {weights}"] if weights else [])])
+
     @cached_property
     def used(self) -> pd.DataFrame:
         """The used columns of the user's table, in the user's order; dropped groups included."""
-        return self.whole.frame[list(columns_of(parse_formula(self.formula)))]
+        written = with_family(parse_formula(self.formula), self.spec.family)
+        return self.whole.frame[list(columns_of(written))]
 
 
 def prepare(
@@ -133,7 +144,8 @@ def prepare(
     if not isinstance(missing, str) or missing not in WAYS:
         raise DataError(unknown_name(missing, "a value of `missing`", WAYS))
     choice = read_priors(priors)
-    known, written = find_family(family), parse_formula(formula)
+    known = find_family(family)
+    written = with_family(parse_formula(formula), known)
     covariances = read_covariances(cov, written)
     ids = id_columns(written)
     frame = read_table(data, ids=ids, na=na)
@@ -180,6 +192,10 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
     FormulaError, DataError, PriorError
     """
     grouped = without_what_cancels(group_table(plan.formula, table))
+    weights = observation_weights(plan.formula, grouped.first_rows)
+    if weights is not None and (weights == 1).all():  # the ordinary model, to the last bit
+        plan = plan.unweighted()
+        grouped = replace(grouped, formula=replace(grouped.formula, observation_weights=""))
     grouped = with_third_column_read(grouped)
     spec = plan.spec(grouped)
     grouped = add_smooth_members(spec, grouped)
@@ -194,6 +210,7 @@ def lay_out(plan: ModelPlan, table: Table) -> Model:
         grouped,
         encoded,
         centre=centred_intercept(placed.choice),
+        centre_sigma=centred_sigma(placed.choice),
         covariances=plan.covariances,
     )
     design = with_imputed(spec, grouped, encoded, design, plan.filled)
@@ -248,7 +265,8 @@ def prepare_without_data(
     Without data every predictor outside `mm()` counts as level 2 unless `hm(vars=)` names it,
     and as one column.
     """
-    spec = build_spec(parse_formula(formula), find_family(family))
+    known = find_family(family)
+    spec = build_spec(with_family(parse_formula(formula), known), known)
     labels = labels_without_table(spec)
     placed = place_priors(read_priors(priors), spec, labels, table=False)
     spec = hold_coefficients(spec, labels, placed.held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rmm.errors import FormulaError, unknown_name
@@ -18,6 +19,7 @@ from rmm.families.hurdle_negbinomial import HURDLE_NEGBINOMIAL
 from rmm.families.hurdle_poisson import HURDLE_POISSON
 from rmm.families.lognormal import LOGNORMAL
 from rmm.families.negbinomial import NEGBINOMIAL
+from rmm.families.observation_weights import OPTION, check_takes_weights
 from rmm.families.ordinal import ORDINAL, Ordinal
 from rmm.families.poisson import POISSON
 from rmm.families.probit import PROBIT
@@ -171,13 +173,18 @@ def find_family(family: str | Family, options: Mapping[str, Any] | None = None) 
     options = dict(options or {})
     if "link" in options and family.name in LINKS:
         family = _with_link(family, options.pop("link"))
+    column = options.pop(OPTION, None)
+    if column is not None:
+        check_takes_weights(family, column)
     for name in options:
         if name not in family.option_names:
             kind = f"an option of family {family.name!r}"
-            raise FormulaError(unknown_name(name, kind, family.option_names))
-    if not options or family.configure is None:
-        return family
-    return family.configure(**options)
+            others = [f.name for f in FAMILIES.values() if name in f.option_names]
+            more = f" Families with this option: {', '.join(others)}." * bool(others)
+            raise FormulaError(unknown_name(name, kind, family.option_names) + more)
+    if options and family.configure is not None:
+        family = family.configure(**options)
+    return family if column is None else replace(family, observation_weights=column)
 
 
 def _with_link(family: Family, link: Any) -> Family:
@@ -189,7 +196,8 @@ def _with_link(family: Family, link: Any) -> Family:
 
 def family_options() -> frozenset[str]:
     """Names of the options of all families."""
-    return frozenset(name for family in FAMILIES.values() for name in family.option_names)
+    names = (name for family in FAMILIES.values() for name in family.option_names)
+    return frozenset((*names, OPTION))
 
 
 __all__ = [

@@ -11,6 +11,7 @@ import numpy as np
 
 from rmm.errors import BackendError
 from rmm.formula.prior_syntax import Prior
+from rmm.formula.terms import SigmaFormula
 
 Array = np.ndarray[Any, Any]
 Outcome = Mapping[str, Any]
@@ -33,8 +34,9 @@ class Parameter:
         rise, or ``"correlation"``: -1 to 1.
     role : str
         ``"threshold"``, ``"coefficient"``, ``"weight"``, ``"feature"``, ``"sd"``, ``"shape"``,
-        ``"correlation"``, ``"effect"``, ``"imputation"`` (of the model of a covariate with missing
-        values) or ``"imputed"`` (these values). All but effects and imputed values are structural.
+        ``"log_sd"`` (coefficients of the log of the residual sd), ``"correlation"``, ``"effect"``,
+        ``"imputation"`` (of the model of a covariate with missing values) or ``"imputed"`` (these
+        values). All but effects and imputed values are structural.
     words : str
         What it is, in a sentence of a report; of families' own parameters.
     """
@@ -137,7 +139,8 @@ class KernelOutcome:
     y : (J,) array
         Outcome, choice or event.
     known : (J,) array
-        Trials; log of the duration; share of its last step in which a group was at risk.
+        Trials; of normal outcomes how often each counts, if not once; log of the duration; share
+        of its last step in which a group was at risk.
     constant : float
         Of the log likelihood.
     strata : (J,) int array or None
@@ -153,6 +156,8 @@ class KernelOutcome:
         Step of the entry.
     categories : int
         Number of levels of an ordered outcome.
+    sd_columns : (J, K) array or None
+        What the coefficients of the log of a normal outcome's sd multiply.
     """
 
     likelihood: int
@@ -166,6 +171,7 @@ class KernelOutcome:
     entry: Array | None = None
     entered: Array | None = None
     categories: int = 0
+    sd_columns: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -250,7 +256,13 @@ class Family:
         ``(values, outcome) -> (S,)`` on the scale of the linear predictor; a scalar where it is
         known.
     normal_sd : str
-        Name of the sd of an outcome that is normal given the linear predictor; "" otherwise.
+        Name of the sd of an outcome that is normal given the linear predictor; "" otherwise, and
+        where each group has its own.
+    sds : callable or None
+        ``(values, outcome) -> (S, 1) or (S, J)``: sds of an outcome that is normal given the linear
+        predictor. None: it is not normal.
+    sigma : SigmaFormula or None
+        The formula of the log of the residual sd, where groups differ in it.
     normal_y : str
         The entry of the outcome, and the name in programs, of the numbers that are normal.
     log_jacobian : callable
@@ -265,6 +277,11 @@ class Family:
         ``(outcome) -> KernelOutcome``; without it backend ``"laplace"`` computes in NumPy.
     stan_functions, stan_data, stan_transformed_data, stan_model : str
         Lines of program text. They may use ``eta`` and the family's data and parameters.
+    stan_density : str
+        Stan's expression of the log density of group j, up to a constant, for weighted likelihoods;
+        "" where there is none.
+    observation_weights : str
+        Column of weights with which the likelihood of each group counts; "" without.
     jags_model : str
         JAGS lines inside ``for (j in 1:J)``. Obligatory: for a likelihood that JAGS does not have,
         see docs/developing.md.
@@ -333,6 +350,8 @@ class Family:
     link: str = ""
     domain: Domain | None = None
     normal_sd: str = ""
+    sds: Callable[[Values, Outcome], Array] | None = None
+    sigma: SigmaFormula | None = None
     normal_y: str = "y"
     log_jacobian: Callable[[Outcome], Array | float] = _unmoved
     working: Callable[[Outcome], tuple[Array, Array]] | None = None
@@ -340,6 +359,8 @@ class Family:
     kernel: Callable[[Outcome], KernelOutcome] | None = None
     stan_functions: str = ""
     stan_transformed_data: str = ""
+    stan_density: str = ""
+    observation_weights: str = ""
     jags_outside: str = ""
     jags_block: bool = True
     jags_standard_effects: bool = False
@@ -395,6 +416,7 @@ class Family:
         }[language]
         code = re.sub(r"(//|#).*", "", "\n".join(texts))
         words = set(re.findall(r"[A-Za-z]\w*", code))
+        words |= {"center_sigma"} if self.sigma is not None else set()  # of what is reported
         return {name: value for name, value in outcome.items() if name in words}
 
     def some_values(self, outcome: Outcome) -> dict[str, Array]:
@@ -407,14 +429,15 @@ class Family:
         Returns
         -------
         dict
-            Parameter -> (1,) array, of thresholds (1, K - 1).
+            Parameter -> (1,) array, of thresholds (1, K - 1), of `b_sigma` (1, K).
         """
         found = {
             p.name: np.full(1, 0.5 if p.support == "probability" else 1.0) for p in self.parameters
         }
         if self.thresholds is not None:
             found |= {p.name: self.thresholds(outcome)[None] for p in self.parameters if p.dims}
-        return found
+        logs = [p.name for p in self.parameters if p.role == "log_sd"]
+        return found | {name: np.zeros((1, outcome["K_sigma"])) for name in logs}
 
     def outcome_of_new(
         self, outcome: Outcome, parts: Parts | None, strata: Array | None, count: int

@@ -146,6 +146,7 @@ BETA = Family(
     kernel=_kernel,
     stan_data="vector<lower=0, upper=1>[J] y;  // share of each group",
     stan_model="y ~ beta_proportion(inv_logit(eta), phi);  // mean inv_logit(eta)",
+    stan_density="beta_proportion_lpdf(y[j] | inv_logit(eta[j]), phi)",
     jags_block=False,
     jags_standard_effects=True,
     jags_model="y[j] ~ dbeta(mu[j] * phi, (1 - mu[j]) * phi)  # mean mu[j], precision phi\n"

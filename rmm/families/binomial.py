@@ -175,6 +175,7 @@ def _for_outcome(kind: str, strata: bool = False) -> Family:
         stan_data="array[J] int<lower=1> trials;  // number of trials of each group\n"
         "array[J] int<lower=0> y;  // number of successes",
         stan_model="y ~ binomial_logit(trials, eta);",
+        stan_density="binomial_logit_lpmf(y[j] | trials[j], eta[j])",
         jags_model="y[j] ~ dbin(p[j], trials[j])  # successes of trials\nlogit(p[j]) <- eta[j]",
         observed=("y", "trials"),
     )
@@ -210,6 +211,7 @@ BINOMIAL = Family(
     new_outcome=_new_outcome,
     stan_data="array[J] int<lower=0, upper=1> y;  // outcome of each group, 0 or 1",
     stan_model="y ~ bernoulli_logit(eta);",
+    stan_density="bernoulli_logit_lpmf(y[j] | eta[j])",
     jags_standard_effects=True,
     jags_model="y[j] ~ dbern(p[j])\nlogit(p[j]) <- eta[j]",
     for_outcome=_for_outcome,

@@ -87,6 +87,7 @@ _STAN = """for (j in 1:J) {{
   if (y[j] > 0) target += y[j] * log1m_exp(-exp(eta[j]));
   target += ({} - y[j]) * -exp(eta[j]);
 }}"""
+_STAN_DENSITY = "(y[j] > 0 ? y[j] * log1m_exp(-exp(eta[j])) : 0) - ({} - y[j]) * exp(eta[j])"
 
 
 def _for_outcome(kind: str, strata: bool = False) -> Family:
@@ -97,6 +98,7 @@ def _for_outcome(kind: str, strata: bool = False) -> Family:
         stan_data="array[J] int<lower=1> trials;  // number of trials of each group\n"
         "array[J] int<lower=0> y;  // number of successes",
         stan_model=_STAN.format("trials[j]"),
+        stan_density=_STAN_DENSITY.format("trials[j]"),
         jags_model="y[j] ~ dbin(p[j], trials[j])  # successes of trials\np[j] <- icloglog(eta[j])",
         observed=("y", "trials"),
     )
@@ -120,6 +122,7 @@ CLOGLOG = replace(
     curvature=_curvature,
     kernel=_kernel,
     stan_model=_STAN.format("1"),
+    stan_density=_STAN_DENSITY.format("1"),
     jags_block=False,
     jags_model="y[j] ~ dbern(p[j])\np[j] <- icloglog(eta[j])",
     for_outcome=_for_outcome,

@@ -108,6 +108,7 @@ GAMMA = Family(
     kernel=_kernel,
     stan_data="vector<lower=0>[J] y;  // outcome of each group",
     stan_model="y ~ gamma(shape, shape * exp(-eta));  // mean exp(eta)",
+    stan_density="gamma_lpdf(y[j] | shape, shape * exp(-eta[j]))",
     jags_block=False,
     jags_standard_effects=True,
     jags_model="y[j] ~ dgamma(shape, shape / mu[j])  # mean mu[j], variance mu[j]^2 / shape\n"

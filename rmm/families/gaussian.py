@@ -1,4 +1,4 @@
-"""Gaussian outcome: y_j ~ N(eta_j, sigma_l2^2)."""
+"""Gaussian outcome: y_j ~ N(eta_j, sigma_l2^2), or with a standard deviation for each group."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rmm.families.base import (
     Values,
     Widths,
 )
+from rmm.families.varying_sd import sds, with_varying_sd
 
 
 def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:
@@ -40,12 +41,12 @@ def _widths(outcome: Outcome) -> Widths:
 
 
 def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
-    sd = values["sigma_l2"][:, None]
+    sd = sds(values, outcome)
     return -0.5 * np.log(2 * np.pi) - np.log(sd) - 0.5 * ((outcome["y"] - eta) / sd) ** 2
 
 
 def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
-    precision = values["sigma_l2"][:, None] ** -2
+    precision = sds(values, outcome) ** -2
     total = _log_likelihood(eta, values, outcome).sum(axis=1)
     return Curvature(total, precision * (outcome["y"] - eta), precision)
 
@@ -59,11 +60,16 @@ def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
 
 
 def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
-    return eta + values["sigma_l2"][:, None] * rng.standard_normal(eta.shape)
+    return eta + sds(values, outcome) * rng.standard_normal(eta.shape)
 
 
 def _residual_variance(values: Values, outcome: Outcome) -> Array:
-    return values["sigma_l2"] ** 2
+    """sigma_l2^2, or the mean over groups of their own variances."""
+    return np.asarray(np.mean(sds(values, outcome) ** 2, axis=1))
+
+
+def _configure(sigma: Any) -> Family:
+    return with_varying_sd(sigma, family=GAUSSIAN)
 
 
 GAUSSIAN = Family(
@@ -91,9 +97,13 @@ GAUSSIAN = Family(
     in_words=("a normal outcome", "the outcome changes"),
     linear_mean=True,
     normal_sd="sigma_l2",
+    sds=sds,
+    option_names=("sigma",),
+    configure=_configure,
     curvature=_curvature,
     kernel=_kernel,
     stan_data="vector[J] y;  // outcome of each group",
     stan_model="y ~ normal(eta, sigma_l2);",
+    stan_density="normal_lpdf(y[j] | eta[j], sigma_l2)",
     jags_model="y[j] ~ dnorm(eta[j], pow(sigma_l2, -2))",
 )

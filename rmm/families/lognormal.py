@@ -16,6 +16,7 @@ from rmm.families.base import (
     Array,
     Curvature,
     Domain,
+    Family,
     KernelOutcome,
     Outcome,
     Parameter,
@@ -23,6 +24,7 @@ from rmm.families.base import (
     Widths,
 )
 from rmm.families.gaussian import GAUSSIAN
+from rmm.families.varying_sd import sds, with_varying_sd
 
 
 def _of_positive(label: str, values: Array) -> str:
@@ -79,14 +81,19 @@ def _log_jacobian(outcome: Outcome) -> Array:
     return -np.asarray(outcome["log_y"])
 
 
+def _of_logs(outcome: Outcome) -> dict[str, Any]:
+    """The gaussian outcome log(y)."""
+    return {**outcome, "y": outcome["log_y"]}
+
+
 def _log_likelihood(eta: Array, values: Values, outcome: Outcome) -> Array:
-    normal = GAUSSIAN.log_likelihood(eta, values, {"y": outcome["log_y"]})
+    normal = GAUSSIAN.log_likelihood(eta, values, _of_logs(outcome))
     return normal + _log_jacobian(outcome)
 
 
 def _curvature(eta: Array, values: Values, outcome: Outcome) -> Curvature:
     assert GAUSSIAN.curvature is not None
-    normal = GAUSSIAN.curvature(eta, values, {"y": outcome["log_y"]})
+    normal = GAUSSIAN.curvature(eta, values, _of_logs(outcome))
     return replace(normal, value=normal.value + np.sum(_log_jacobian(outcome)))
 
 
@@ -96,7 +103,7 @@ def _kernel(outcome: Outcome) -> KernelOutcome:
 
 def _mean(eta: Array, values: Values, outcome: Outcome) -> Array:
     """exp(eta + sigma_l2^2 / 2)."""
-    return np.asarray(np.exp(eta + values["sigma_l2"][:, None] ** 2 / 2))
+    return np.asarray(np.exp(eta + sds(values, outcome) ** 2 / 2))
 
 
 def _median(eta: Array, values: Values) -> Array:
@@ -105,6 +112,10 @@ def _median(eta: Array, values: Values) -> Array:
 
 def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
     return np.asarray(np.exp(GAUSSIAN.draw(eta, values, outcome, rng)))
+
+
+def _configure(sigma: Any) -> Family:
+    return with_varying_sd(sigma, family=LOGNORMAL)
 
 
 LOGNORMAL = replace(
@@ -128,6 +139,7 @@ LOGNORMAL = replace(
     log_likelihood=_log_likelihood,
     mean=_mean,
     median=_median,
+    configure=_configure,
     linear_mean=False,
     log_scale=True,
     draw=_draw,
@@ -138,6 +150,7 @@ LOGNORMAL = replace(
     kernel=_kernel,
     stan_data="vector[J] log_y;  // log of the outcome of each group",
     stan_model="log_y ~ normal(eta, sigma_l2);",
+    stan_density="normal_lpdf(log_y[j] | eta[j], sigma_l2)",
     jags_model="log_y[j] ~ dnorm(eta[j], pow(sigma_l2, -2))",
     example={"y": np.array([1.0, 2.0]), "log_y": np.log([1.0, 2.0])},
 )

@@ -122,6 +122,7 @@ NEGBINOMIAL = Family(
     kernel=_kernel,
     stan_data="array[J] int<lower=0> y;  // count of each group",
     stan_model="y ~ neg_binomial_2_log(eta, shape);",
+    stan_density="neg_binomial_2_log_lpmf(y[j] | eta[j], shape)",
     jags_block=False,
     jags_standard_effects=True,
     jags_model="y[j] ~ dnegbin(p[j], shape)  # mean mu[j], variance mu[j] + mu[j]^2 / shape\n"

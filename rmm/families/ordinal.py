@@ -347,6 +347,7 @@ def _with_link(link: str) -> dict[str, Any]:
         "priors": partial(_priors, link=link),
         "thresholds": lambda outcome: _QUANTILE[link](_shares(outcome)),
         "stan_model": f"level ~ {_IN_STAN[link]}(eta, cut);",
+        "stan_density": f"{_IN_STAN[link]}_lpmf(level[j] | eta[j], cut)",
         "jags_model": _JAGS_MODEL.format(cdf=_IN_JAGS[link]),
     }
 

@@ -78,6 +78,8 @@ def _for_outcome(kind: str, strata: bool = False) -> Family:
         stan_model="for (j in 1:J) {\n"
         "  target += y[j] * normal_lcdf(eta[j] | 0, 1)\n"
         "    + (trials[j] - y[j]) * normal_lcdf(-eta[j] | 0, 1);\n}",
+        stan_density="y[j] * normal_lcdf(eta[j] | 0, 1)\n"
+        "      + (trials[j] - y[j]) * normal_lcdf(-eta[j] | 0, 1)",
         jags_model="y[j] ~ dbin(p[j], trials[j])  # successes of trials\np[j] <- phi(eta[j])",
         observed=("y", "trials"),
     )
@@ -99,6 +101,7 @@ PROBIT = replace(
     kernel=_kernel,
     stan_transformed_data="vector[J] sign = 2 * to_vector(y) - 1;  // 1: success, -1: failure",
     stan_model="target += normal_lcdf(sign .* eta | 0, 1);  // probability Phi(eta) of a success",
+    stan_density="normal_lcdf(sign[j] * eta[j] | 0, 1)",
     # JAGS's own samplers of a probit link do not see one behind phi().
     jags_block=False,
     jags_model="y[j] ~ dbern(p[j])\np[j] <- phi(eta[j])",

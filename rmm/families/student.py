@@ -128,6 +128,7 @@ STUDENT = Family(
     ),
     stan_data="vector[J] y;  // outcome of each group",
     stan_model="y ~ student_t(nu, eta, sigma_l2);",
+    stan_density="student_t_lpdf(y[j] | nu, eta[j], sigma_l2)",
     # A normal outcome given its own precision, which JAGS has exact samplers for.
     jags_model="y[j] ~ dnorm(eta[j], mixing[j] * pow(sigma_l2, -2))  # t, as a mixture of normals\n"
     "mixing[j] ~ dgamma(nu / 2, nu / 2)",

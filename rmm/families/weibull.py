@@ -403,6 +403,8 @@ WEIBULL = Family(
   target += n_events * log(shape) + dot_product(event, log_cum_hazard - log_t)
     - sum(exp(log_cum_hazard));
 }""",
+    stan_density="event[j] * (log(shape) + shape * (log_t[j] - eta[j]) - log_t[j])\n"
+    "      - exp(shape * (log_t[j] - eta[j]))",
     jags_standard_effects=True,
     jags_model="event[j] ~ dpois(cum_hazard[j])  # 1: event, 0: censored; Poisson form, see below\n"
     "log(cum_hazard[j]) <- shape * (log_t[j] - eta[j])",
@@ -440,6 +442,7 @@ vector[n_late] log_entry;  // and the logs of their entries""",
   target += n_events * log(shape) + dot_product(event, log_cum_hazard - log_t)
     - sum(exp(log_cum_hazard)) + sum(exp(shape * (log_entry - eta[late])));
 }""",
+    stan_density="",
     jags_model="""event[j] ~ dpois(run[j])  # 1: event, 0: censored; Poisson form, see below
 log(run[j]) <- shape * (log_t[j] - eta[j]) + log(observed[j])
 observed[j] <- 1 - pow(before[j], shape)""",
@@ -480,6 +483,7 @@ _INTERVALS = replace(
     "separated from the other groups",
     stan_data=weibull_intervals.STAN_DATA,
     stan_model=weibull_intervals.STAN_MODEL,
+    stan_density="",
     jags_block=False,  # the block's samplers know no complementary log-log link
     jags_model=weibull_intervals.JAGS_MODEL,
     jags_outside=weibull_intervals.JAGS_OUTSIDE,

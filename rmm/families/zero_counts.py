@@ -311,6 +311,8 @@ def zero_inflated(count: Count, name: str, words: str, likelihood: int) -> Famil
   if (y[j] == 0) target += log_mix(zi, 0, {count.stan_zero});
   else target += log1m(zi) + {count.stan_mass};
 }}""",
+        stan_density=f"y[j] == 0 ? log_mix(zi, 0, {count.stan_zero})\n"
+        f"      : log1m(zi) + {count.stan_mass}",
         jags_model=_JAGS.format(
             none="log(zi + (1 - zi) * none[j])",
             some="log(1 - zi) + log_count[j]",
@@ -345,6 +347,8 @@ def hurdle(count: Count, name: str, words: str, likelihood: int) -> Family:
   else target += log1m(hu) + {count.stan_mass}
     - log1m_exp({count.stan_zero});
 }}""",
+        stan_density=f"y[j] == 0 ? log(hu)\n"
+        f"      : log1m(hu) + {count.stan_mass} - log1m_exp({count.stan_zero})",
         jags_model=_JAGS.format(
             none="log(hu)",
             some="log(1 - hu) + log_count[j] - log_some[j]",

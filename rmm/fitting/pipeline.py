@@ -40,6 +40,8 @@ def fit(
     data: Any,
     family: Any = "gaussian",
     *,
+    sigma: str | None = None,
+    observation_weights: str | None = None,
     backend: str = "auto",
     priors: Any = "weakly_informative",
     chains: int = 4,
@@ -77,6 +79,14 @@ def fit(
         and ordinal, ``link="cloglog"`` for binomial (the families ``"probit"`` and
         ``"cloglog"``), in any case and with R's synonyms: `rmm.families`. R's order,
         ``fit(formula, "Weibull", data=table)``, is understood too.
+    sigma : str, optional
+        Formula of the log of the residual standard deviation, ``"~ 1 + z + log(n)"`` (gaussian,
+        lognormal): terms of groups, and the group size ``n``. Its coefficients are ``b_sigma``.
+        Default: all groups have one, ``sigma_l2``.
+    observation_weights : str, optional
+        Column of numbers, the same in all rows of a group: the log likelihood of the group counts
+        so many times (frequencies, sampling weights). Not the weights of members, which are in the
+        formula. If they are no counts, the posterior is that of a pseudo-likelihood.
     backend : {"auto", "laplace", "stan", "jags"}
         ``"auto"`` chooses ``"laplace"``, the package's own engine, if it supports the model and the
         fit passes its checks (Pareto k, effective draws, inner variance). Otherwise it chooses
@@ -153,7 +163,7 @@ def fit(
     >>> fit.converged
     True
     """
-    family, options = _family(family, backend_options)
+    family, options = _family(family, backend_options, sigma, observation_weights)
     choose = isinstance(backend, str) and backend == AUTO
     if choose:
         names, why = engines_for(options, program, _ARGUMENTS)
@@ -238,6 +248,8 @@ def program(
     missing: str = "error",
     na: Sequence[str] | None = None,
     cov: Mapping[str, Any] | None = None,
+    sigma: str | None = None,
+    observation_weights: str | None = None,
     integrate: bool = True,
 ) -> str:
     """The program text that `fit` would run, without running anything.
@@ -259,6 +271,8 @@ def program(
     missing : {"error", "drop", "impute"}
     na : sequence of str, optional
     cov : mapping, optional
+    sigma : str, optional
+    observation_weights : str, optional
         As for `fit`.
     data : frame, table, mapping or path, optional
     integrate : bool
@@ -282,6 +296,7 @@ def program(
     # Multiple-membership multilevel model, gaussian outcome, for JAGS
     """
     engine = _named_engine(backend)
+    family, _ = _family(family, {}, sigma, observation_weights)
     if data is None:
         return engine.program(*prepare_without_data(formula, family, priors=priors))
     model = prepare(
@@ -304,6 +319,8 @@ def program_data(
     missing: str = "error",
     na: Sequence[str] | None = None,
     cov: Mapping[str, Any] | None = None,
+    sigma: str | None = None,
+    observation_weights: str | None = None,
 ) -> dict[str, Any]:
     """The data that `fit` would give to the engine, by the program's names.
 
@@ -320,6 +337,8 @@ def program_data(
     missing : {"error", "drop", "impute"}
     na : sequence of str, optional
     cov : mapping, optional
+    sigma : str, optional
+    observation_weights : str, optional
         As for `fit`.
 
     Returns
@@ -342,6 +361,7 @@ def program_data(
     (3, (3,))
     """
     engine = _named_engine(backend)
+    family, _ = _family(family, {}, sigma, observation_weights)
     model = prepare(
         formula, data, family, priors=priors, transform=transform, missing=missing, na=na, cov=cov
     )
@@ -437,7 +457,14 @@ def _settings(
     return replace(Settings(**counts), seed=_seed(seed), cores=cores, timeout=_seconds(timeout))
 
 
-def _family(family: Any, given: Mapping[str, Any]) -> tuple[Family, dict[str, Any]]:
+def _family(
+    family: Any,
+    given: Mapping[str, Any],
+    sigma: str | None,
+    observation_weights: str | None,
+) -> tuple[Family, dict[str, Any]]:
     """The family with its own options, and the options that are left for the engine."""
     own = {k: v for k, v in given.items() if k in family_options()}
-    return find_family(family, own), {k: v for k, v in given.items() if k not in own}
+    left = {k: v for k, v in given.items() if k not in own}
+    more = {"sigma": sigma, "observation_weights": observation_weights}
+    return find_family(family, own | {k: v for k, v in more.items() if v is not None}), left

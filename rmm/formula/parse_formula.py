@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import NoReturn
 
@@ -341,6 +342,8 @@ def columns_of(formula: Formula) -> tuple[str, ...]:
         found += _columns_of_terms(nesting.terms or (), nesting.fixed)
     found += formula.strata
     found += [c for atom in formula.offset for c in leaf_columns(atom.expression)]
+    found += formula.sigma.columns if formula.sigma is not None else ()
+    found += [formula.observation_weights] if formula.observation_weights else []
     return tuple(dict.fromkeys(found))
 
 
@@ -365,6 +368,7 @@ def _factor_columns(formula: Formula) -> set[str]:
         terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
     for nesting in formula.nestings:
         terms += [*(nesting.terms or ()), *(f.term for f in nesting.fixed)]
+    terms += formula.sigma.terms if formula.sigma is not None else ()
     atoms = [atom for term in terms for atom in term.atoms]
     others = [*(a for a in atoms if not isinstance(a.basis, Categories)), *formula.outcome.parts]
     expressions = [a.expression for a in (*others, *formula.offset)]
@@ -388,9 +392,12 @@ def check_columns(formula: Formula, available: Collection[str]) -> None:
     available : collection of str
         Names of the table's columns.
     """
-    for column in columns_of(formula):
+    texts = dict.fromkeys(columns_of(replace(formula, sigma=None)), formula.text)
+    if formula.sigma is not None:
+        texts = dict.fromkeys(formula.sigma.columns, formula.sigma.text) | texts
+    for column, text in texts.items():
         if column not in available:
-            _unknown_column(column, formula.text, list(map(str, available)))
+            _unknown_column(column, text, list(map(str, available)))
 
 
 def _unknown_column(column: str, text: str, available: list[str]) -> NoReturn:
@@ -408,8 +415,8 @@ def _unknown_column(column: str, text: str, available: list[str]) -> NoReturn:
     hints = [did_you_mean(column, folded or available, most=3).strip()]
     if column == "n":
         hints.append(
-            "In weight functions, and only there, `n` is the number of members of the group. "
-            "Elsewhere `n` must be a column."
+            "In weight functions and in the formula of sigma, and only there, `n` is the number of "
+            "members of the group. Elsewhere `n` must be a column."
         )
     shown = ", ".join(available[:30]) + (", ..." if len(available) > 30 else "")
     hints.append(f"The columns of the table are: {shown}.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from rmm.formula.column_bases import Basis, Smooth
-from rmm.formula.weights.weight_function import Node, WeightFunction
+from rmm.formula.weights.weight_function import Node, WeightFunction, leaf_columns
 
 
 @dataclass(frozen=True)
@@ -238,11 +238,48 @@ class Outcome:
         return inside if self.kind == "plain" else f"{_WRITTEN[self.kind]}({inside})"
 
 
+#: Group size in the formula of the residual standard deviation, as in weight functions.
+SIZE_NAME = "n"
+
+
+@dataclass(frozen=True)
+class SigmaFormula:
+    """`sigma = "~ 1 + z"`: terms of the log of the residual standard deviation, and an intercept.
+
+    Attributes
+    ----------
+    text : str
+        As the user wrote it.
+    terms : tuple of Term
+        Of group-level columns; a column `n` is the number of members of a group.
+    """
+
+    text: str
+    terms: tuple[Term, ...]
+
+    @cached_property
+    def _leaves(self) -> tuple[str, ...]:
+        atoms = (atom for term in self.terms for atom in term.atoms)
+        return tuple(c for atom in atoms for c in leaf_columns(atom.expression))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the table that it uses; `n` is counted, not read."""
+        return tuple(dict.fromkeys(c for c in self._leaves if c != SIZE_NAME))
+
+    @property
+    def uses_size(self) -> bool:
+        """Whether it uses the group size `n`."""
+        return SIZE_NAME in self._leaves
+
+
 @dataclass(frozen=True)
 class Formula:
     """A whole formula, parsed; `terms` and `fixed` are those outside `mm()` and `hm()`.
 
     `strata` are columns, whose combinations are the strata; `strata_at` is their place in `text`.
+    `sigma` is the formula of the residual standard deviation, if that differs between groups;
+    `observation_weights` the column of weights of the groups' likelihoods.
     """
 
     text: str
@@ -255,6 +292,8 @@ class Formula:
     strata: tuple[str, ...] = ()
     strata_at: int = field(default=0, compare=False)
     offset: tuple[Atom, ...] = ()
+    sigma: SigmaFormula | None = None
+    observation_weights: str = ""
 
     @property
     def smooths(self) -> tuple[Atom, ...]:

@@ -14,7 +14,10 @@ from functools import cached_property
 
 from rmm.errors import FormulaError
 from rmm.families import Family, Parameter
+from rmm.families.observation_weights import with_observation_weights
+from rmm.families.varying_sd import AT_CENTRES
 from rmm.formula.expression import describe
+from rmm.formula.sigma_formula import with_sigma
 from rmm.formula.terms import (
     Atom,
     FeatureTerm,
@@ -37,6 +40,7 @@ _ROLES = (
     "weight",
     "feature",
     "shape",
+    "log_sd",
     "sd",
     "correlation",
     "imputation",
@@ -446,7 +450,8 @@ class ModelSpec:
 
         `alpha` is the intercept at the predictors' centres, `beta_l2` the level-2 slopes;
         ``b_l2 = (alpha - centre' slopes, beta_l2)``. Thresholds ``tau`` of an ordinal outcome are
-        ``cut`` at the centres: ``tau = cut + centre' slopes``. The steps ``step_l1`` are in the
+        ``cut`` at the centres: ``tau = cut + centre' slopes``; ``b_sigma`` is ``beta_sigma`` there.
+        The steps ``step_l1`` are in the
         order by member, then time; ``u_l1`` are their sums. With a known covariance matrix A = LL'
         ``u_l1 = L e_l1``. In an AR(1) process ``e_l1`` are the innovations, all with the standard
         deviation ``sigma_l1``: ``u[k] = r u[k - 1] + sqrt(1 - r^2) e[k]``, ``r = rho_l1^gap``.
@@ -471,14 +476,21 @@ class ModelSpec:
             out.append(Parameter("alpha", (), "real", "coefficient"))
         if self.terms:
             out.append(Parameter("beta_l2", ("slope_l2",), "real", "coefficient"))
+        at_centres = {"threshold": CUT, "log_sd": AT_CENTRES}
         rest = [
-            replace(p, name=CUT) if p.role == "threshold" else p
+            replace(p, name=at_centres.get(p.role, p.name))
             for p in self.parameters
             if p.name != "b_l2"
         ]
         partial = {found.cor: found.pcor for found in self.correlated}
         rest = [replace(p, name=partial.get(p.name, p.name)) for p in rest]
         return (*out, *(steps.get(p.name, p) for p in rest))
+
+
+def with_family(formula: Formula, family: Family) -> Formula:
+    """The formula with what the family adds to it: a formula of sigma, a column of weights."""
+    own = with_sigma(formula, family.sigma)
+    return replace(own, observation_weights=family.observation_weights)
 
 
 def _roles(name: str, members: Sequence[MemberPart]) -> Roles:
@@ -513,8 +525,11 @@ def build_spec(
     """
     levels = levels or {}
     _check_family(formula, family)
+    column = family.observation_weights
     if family.for_outcome is not None:
         family = family.for_outcome(formula.outcome.kind, bool(formula.strata))
+    if column:
+        family = with_observation_weights(family, column)
     members = tuple(
         MemberPart(block, suffix, partial=bool(formula.kinds))
         for block, suffix in zip(

@@ -417,13 +417,13 @@ class FitTables(AfterFit):
         table = formatted(self._table).to_string()
         remarks = self._remarks()
         end = f"\n\n{remarks}" if remarks else ""
-        return f"{self.model.formula}\n{self._headline()}\n\n{table}{end}"
+        return f"{self.model.as_written}\n{self._headline()}\n\n{table}{end}"
 
     def _repr_html_(self) -> str:
         """What notebooks show: the same as text, with a compact table."""
         html = formatted(self._table).rename_axis(None).to_html(border=0)
         said = escape(self._headline()).replace("\n", "<br>")
-        lines = f"<code>{escape(self.model.formula)}</code><br>{said}"
+        lines = f"<code>{escape(self.model.as_written)}</code><br>{said}"
         remarks = escape(self._remarks())
         return f"<p>{lines}</p>{html}" + (f"<p>{remarks}</p>" if remarks else "")
 

@@ -205,7 +205,19 @@ class AfterFit:
         return found
 
     def _pointwise(self) -> Pointwise:
-        """The log likelihood, and how dependent the draws of structural parameters are."""
+        """The log likelihood, and how dependent the draws of structural parameters are.
+
+        Raises
+        ------
+        BackendError
+            With observation weights.
+        """
+        if self.model.spec.family.observation_weights:
+            raise BackendError(
+                "loo() and waic() are not available with observation weights: a density to the "
+                "power of a weight is not that of an outcome that could be left out. If weights "
+                "are counts, repeat the rows of the table, or compare fits by rmm.bayes_factor()."
+            )
         return Pointwise(
             log_likelihood(self.model, self.run),
             self.model.spec.family.unit,

@@ -137,7 +137,7 @@ class PriorPredictive:
 
     def __str__(self) -> str:
         table = self.summary().to_string(float_format="{:.4g}".format)
-        lines = [self.model.formula, self._headline(), "", table]
+        lines = [self.model.as_written, self._headline(), "", table]
         return "\n".join([*lines, *(f"\n{remark}" for remark in self._remarks())])
 
     def __repr__(self) -> str:
@@ -146,7 +146,7 @@ class PriorPredictive:
     def _repr_html_(self) -> str:
         """What notebooks show: the same as text, as a table."""
         table = self.summary().to_html(float_format="{:.4g}".format, border=0)
-        head = f"<p><code>{escape(self.model.formula)}</code><br>{escape(self._headline())}</p>"
+        head = f"<p><code>{escape(self.model.as_written)}</code><br>{escape(self._headline())}</p>"
         return head + table + "".join(f"<p>{escape(remark)}</p>" for remark in self._remarks())
 
     def _headline(self) -> str:

@@ -220,4 +220,6 @@ def _size(spec: ModelSpec, parameter: Parameter) -> str:
     for nest in spec.nestings:
         if parameter.name == nest.b:
             return f"K_l3{nest.suffix}"
+    if parameter.role == "log_sd":
+        return "K_sigma"
     return "K_l2"

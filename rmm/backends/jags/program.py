@@ -36,7 +36,8 @@ from rmm.backends.program_header import header
 from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.weight_priors import scale_name
-from rmm.errors import PriorError
+from rmm.errors import BackendError, PriorError
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.expression import Node
 from rmm.formula.weights.render import to_jags
 from rmm.formula.weights.rewrite import log_of_size_power
@@ -55,7 +56,18 @@ def write(spec: ModelSpec, forms: Forms) -> str:
     spec : ModelSpec
     forms : mapping
         Sampled parameter -> prior families, one for all elements or one per element.
+
+    Raises
+    ------
+    BackendError
+        For observation weights.
     """
+    if spec.family.observation_weights:
+        raise BackendError(
+            "Backend 'jags' has no observation weights: its language has no power of a density, "
+            "and the samplers of its glm module need plain distributions. Use backend='laplace' "
+            "or 'stan', or repeat the rows of the table if weights are counts."
+        )
     standard = spec.family.jags_standard_effects
     sections = [
         header(spec, "JAGS", "#"),
@@ -337,7 +349,7 @@ def _centred_blocks(spec: ModelSpec) -> list[tuple[str, str, str]]:
 def _derived(spec: ModelSpec) -> list[str]:
     """`b_l2` and `tau`, with the intercept or thresholds at zero of all predictors."""
     if not (spec.intercept or spec.terms):
-        return _thresholds(spec)
+        return [*_thresholds(spec), *_sd_coefficients(spec)]
     lines = [
         "",
         "  # ---- reported coefficients b_l2, with the intercept where all predictors are 0",
@@ -350,7 +362,20 @@ def _derived(spec: ModelSpec) -> list[str]:
     if spec.terms:
         place = "k + 1" if spec.intercept else "k"
         lines.append(f"  for (k in 1:K_l2) {{ b_l2[{place}] <- beta_l2[k] }}")
-    return lines + _thresholds(spec)
+    return lines + _thresholds(spec) + _sd_coefficients(spec)
+
+
+def _sd_coefficients(spec: ModelSpec) -> list[str]:
+    if spec.family.sigma is None:
+        return []
+    return [
+        "",
+        f"  # ---- reported {B_SIGMA}, the first where all predictors of the sd are 0",
+        "  for (k in 1:K_sigma) {",
+        f"    {B_SIGMA}[k] <- {AT_CENTRES}[k]",
+        f"      - equals(k, 1) * {_product('center_sigma[1:K_sigma]', AT_CENTRES, 'K_sigma')}",
+        "  }",
+    ]
 
 
 def _thresholds(spec: ModelSpec) -> list[str]:

@@ -27,6 +27,7 @@ from rmm.design.priors.priors import Resolved
 from rmm.design.priors.weight_priors import scale_name
 from rmm.errors import BackendError, printable
 from rmm.families import Family
+from rmm.families.varying_sd import AT_CENTRES
 from rmm.formula.expression import Aggregate, Column, Node, TableCall, children
 from rmm.formula.prior_distributions import width
 from rmm.formula.prior_syntax import Prior
@@ -456,6 +457,9 @@ def _units(spec: ModelSpec, design: Design) -> dict[str, Array]:
         sd_x = np.where(member.slope_scale > 0, member.slope_scale, 1.0)
         out[part.sigma_slope] = half / member.spread / sd_x
     out |= {nest.sigma: np.array([half]) for nest in spec.nestings}
+    if spec.family.sigma is not None:
+        spread = design.outcome["X_sigma"].std(axis=0)
+        out[AT_CENTRES] = 1 / np.where(spread > 0, spread, 1.0)
     return out | coefficient_units(spec, design, sd)
 
 

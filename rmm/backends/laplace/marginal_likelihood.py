@@ -32,6 +32,7 @@ from rmm.backends.laplace.factorisation.fixed_design import FixedMap
 from rmm.backends.laplace.latent_model import Feature, LatentModel
 from rmm.backends.laplace.single_group_effects import find_private, normal_curvature
 from rmm.families import Curvature
+from rmm.families.varying_sd import AT_CENTRES, at_zero
 from rmm.model.spec import CUT
 from rmm.tables.read import Array
 
@@ -126,7 +127,8 @@ class Integrand:
             where[count + k * model.groups : count + (k + 1) * model.groups]
             for k in range(len(model.features))
         ]
-        candidate = (model.scale_of >= 0) & (model.location == 0) & self.exact
+        alone = self.exact and not model.family.observation_weights
+        candidate = (model.scale_of >= 0) & (model.location == 0) & alone
         self.private = find_private(all_rows, all_columns, candidate, model.groups)
         self.kept = _others(model.size, self.private.column)
         self.size = len(self.kept)
@@ -422,14 +424,18 @@ class Integrand:
     @property
     def exact(self) -> bool:
         """Whether the outcome is normal."""
-        return bool(self.model.family.normal_sd)
+        return self.model.family.sds is not None
 
     def own_values(self, values: Values, count: int) -> dict[str, Array]:
-        """The family's own parameters, (S,) each; thresholds (S, K - 1)."""
+        """The family's own parameters, (S,) each; thresholds (S, K - 1), `b_sigma` (S, K)."""
         own = {}
         for p in self.model.family.parameters:
             if p.role == "threshold":
                 own[p.name] = values[CUT]
+                continue
+            if p.role == "log_sd":
+                center = self.model.outcome["center_sigma"]
+                own[p.name] = at_zero(values[AT_CENTRES], center)
                 continue
             held = self.model.fixed.get(p.name)
             own[p.name] = np.full(count, held[0]) if held is not None else values[p.name][:, 0]
@@ -440,7 +446,9 @@ class Integrand:
         family = self.model.family
         own = self.own_values(values, len(eta))
         if len(self.private):
-            variance = own[family.normal_sd][:, None] ** 2 + self.private.total(affine.private**2)
+            assert family.sds is not None  # only normal outcomes have private elements
+            variance = family.sds(own, self.model.outcome) ** 2
+            variance = variance + self.private.total(affine.private**2)
             found = normal_curvature(eta, self.model.outcome[family.normal_y], variance)
             moved = np.sum(family.log_jacobian(self.model.outcome))
             return replace(found, value=found.value + moved)
@@ -454,7 +462,8 @@ class Integrand:
     ) -> Array:
         """(S, n) draws of the private elements, given the others (S, P)."""
         family = self.model.family
-        sd = self.own_values(values, len(z))[family.normal_sd]
+        assert family.sds is not None  # only normal outcomes have private elements
+        sd = family.sds(self.own_values(values, len(z)), self.model.outcome)
         residual = self.model.outcome[family.normal_y] - self.predictor(affine, z)
         return self.private.draw(affine.private, residual, sd, rng)
 

@@ -58,7 +58,7 @@ class Private:
             b.
         residual : (S, J)
             y less the linear predictor of all others.
-        sd : (S,)
+        sd : (S, 1) or (S, J)
             sigma.
 
         Returns
@@ -68,8 +68,8 @@ class Private:
             the mean and covariance that all else leaves (Matheron's rule).
         """
         z = rng.standard_normal(loads.shape)
-        noise = sd[:, None] * rng.standard_normal(residual.shape)
-        variance = sd[:, None] ** 2 + self.total(loads**2)
+        noise = sd * rng.standard_normal(residual.shape)
+        variance = sd**2 + self.total(loads**2)
         missing = (residual - self.total(loads * z) - noise) / variance
         return np.asarray(z + loads * missing[:, self.row])
 

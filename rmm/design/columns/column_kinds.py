@@ -146,6 +146,7 @@ def _known_levels(name: str, kind: ColumnKind, new: pd.Series) -> pd.Series:
 def _term_columns(formula: Formula) -> set[str]:
     """Columns of predictors, whose levels have coefficients."""
     terms: list[Term] = [*formula.terms, *(f.term for f in formula.fixed)]
+    terms += formula.sigma.terms if formula.sigma is not None else ()
     for block in formula.members:
         terms += [*block.terms, *block.slopes, *(f.term for f in block.fixed)]
     for nest in formula.nestings:

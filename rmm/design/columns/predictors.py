@@ -14,9 +14,11 @@ import numpy as np
 
 from rmm.design.columns.encode import Coding, Columns, encode
 from rmm.design.columns.random_slopes import encode_slopes
+from rmm.design.columns.sigma_columns import sigma_table
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members, Units
 from rmm.errors import DataError, FormulaError
+from rmm.families.varying_sd import B_SIGMA
 from rmm.formula.terms import FixedTerm
 from rmm.model.spec import INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
 from rmm.tables.read import Array
@@ -86,11 +88,12 @@ class BlockColumns:
 
 @dataclass(frozen=True)
 class Codings:
-    """How the predictors of all blocks become columns; level 2 without the intercept."""
+    """How the predictors of all blocks become columns; level 2 and sigma without the intercept."""
 
     level2: BlockCoding
     nestings: tuple[BlockCoding, ...]
     members: tuple[BlockCoding, ...]
+    sigma: Coding | None = None
 
     def columns(self, grouped: Grouped) -> Encoded:
         """The columns of other groups than those of the fit.
@@ -112,16 +115,18 @@ class Codings:
             self.level2.columns(table),
             tuple(block.columns(table, units) for block, units in nestings),
             tuple(block.columns(kind.table) for block, kind in members),
+            None if self.sigma is None else self.sigma.columns(sigma_table(grouped)),
         )
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The columns of all blocks; level 2 without the intercept."""
+    """The columns of all blocks; level 2 and sigma without the intercept."""
 
     level2: BlockColumns
     nestings: tuple[BlockColumns, ...]
     members: tuple[BlockColumns, ...]
+    sigma: Columns | None = None
 
 
 def encode_predictors(
@@ -172,9 +177,13 @@ def encode_predictors(
         slopes = encode_slopes(part, kind, transform)
         members.append(_block(coding, columns, part.block.fixed, kind.table, slopes))
         spanned = spanned or (columns.full and one)
-    blocks = level2, tuple(nestings), tuple(members)
-    codings = Codings(blocks[0][0], *(tuple(c for c, _ in many) for many in blocks[1:]))
-    return codings, Encoded(blocks[0][1], *(tuple(e for _, e in many) for many in blocks[1:]))
+    codings = Codings(level2[0], tuple(c for c, _ in nestings), tuple(c for c, _ in members))
+    encoded = Encoded(level2[1], tuple(e for _, e in nestings), tuple(e for _, e in members))
+    if spec.formula.sigma is not None:
+        terms = spec.formula.sigma.terms
+        own, columns = encode(terms, sigma_table(grouped), transform=transform)
+        return replace(codings, sigma=own), replace(encoded, sigma=columns)
+    return codings, encoded
 
 
 def _block(
@@ -258,6 +267,8 @@ def coefficient_labels(spec: ModelSpec, encoded: Encoded) -> dict[str, tuple[str
         slopes = () if block.slopes is None else block.slopes.labels
         labels |= _member_labels(part, block.terms.labels, slopes)
     labels |= {roles.cor: roles.pairs for roles in spec.roles}
+    if encoded.sigma is not None:
+        labels[B_SIGMA] = (INTERCEPT, *encoded.sigma.labels)
     for names in labels.values():
         _check_distinct(names)
     return labels
@@ -275,6 +286,8 @@ def labels_without_table(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
             part, tuple(t.label for t in block.terms), tuple(t.label for t in block.slopes)
         )
     labels |= {roles.cor: roles.pairs for roles in spec.roles}
+    if spec.family.sigma is not None:
+        labels[B_SIGMA] = (INTERCEPT, *(t.label for t in spec.family.sigma.terms))
     return labels
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rmm.design.columns.encode import atom_values, code_category, input_columns
+from rmm.design.columns.sigma_columns import sigma_table
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members
 from rmm.errors import DataError, FormulaError, counted
@@ -26,7 +27,7 @@ from rmm.formula.expression import (
     walk,
     with_table_constants,
 )
-from rmm.formula.terms import Atom, FeatureTerm, FixedTerm, MemberBlock, Term
+from rmm.formula.terms import Atom, FeatureTerm, FixedTerm, MemberBlock, SigmaFormula, Term
 from rmm.formula.weights.evaluate import constants_of, evaluate, levels_of, moved_by_constants
 from rmm.formula.weights.rewrite import rebuilt
 from rmm.model.spec import MemberPart, ModelSpec
@@ -70,12 +71,23 @@ def with_constants(spec: ModelSpec, grouped: Grouped) -> ModelSpec:
     smooths = [replace(p, block=whole.smooth(p.block)) for p in spec.members if p.smooth]
     return replace(
         spec,
-        formula=replace(formula, outcome=outcome, offset=whole.atoms(formula.offset)),
+        formula=replace(
+            formula,
+            outcome=outcome,
+            offset=whole.atoms(formula.offset),
+            sigma=_sigma(formula.sigma, grouped),
+        ),
         written=whole.terms(spec.written),
         fixed=whole.fixed(spec.fixed),
         nestings=tuple(nestings),
         members=(*members, *smooths),
     )
+
+
+def _sigma(sigma: SigmaFormula | None, grouped: Grouped) -> SigmaFormula | None:
+    if sigma is None:
+        return None
+    return replace(sigma, terms=_Rows(sigma_table(grouped)).terms(sigma.terms))
 
 
 def _member_part(part: MemberPart, units: Members) -> MemberPart:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from rmm.errors import PriorError, SpecificationWarning
 from rmm.families import Parameter
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.prior_syntax import PriorChoice, PriorStatement
 from rmm.model.spec import CUT, INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
 
@@ -20,7 +21,7 @@ from rmm.model.spec import CUT, INTERCEPT, Held, MemberPart, ModelSpec, NestingP
 Labels = Mapping[str, tuple[str, ...]]
 
 #: Names of programs for what a summary calls otherwise.
-IN_PROGRAMS = {"alpha": f"b_l2[{INTERCEPT}]", "beta_l2": "b_l2", CUT: "tau"}
+IN_PROGRAMS = {"alpha": f"b_l2[{INTERCEPT}]", "beta_l2": "b_l2", CUT: "tau", AT_CENTRES: B_SIGMA}
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,12 @@ def _labels_of(
     if parameter.role == "correlation":
         _check_correlations(statement)
         return None
+    if parameter.role == "log_sd" and statement.prior.family == "fixed":
+        raise PriorError(
+            f"`{statement.text}`: a coefficient of the residual standard deviation cannot be held "
+            f"at a number. Leave the term out of `sigma`, or give it a narrow prior: "
+            f"{statement.target}[...] ~ normal({statement.prior.values[0]:g}, 0.01)."
+        )
     if parameter.dims:
         return labels[parameter.name]
     if statement.element is not None:

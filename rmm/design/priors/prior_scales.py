@@ -15,6 +15,7 @@ import numpy as np
 from rmm.design.columns.imputed_columns import ImputedValues
 from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
+from rmm.families.varying_sd import B_SIGMA
 from rmm.formula.terms import FeatureTerm
 from rmm.model.spec import INTERCEPT, MemberPart, ModelSpec
 from rmm.tables.read import Array
@@ -122,6 +123,7 @@ def unit_scales(spec: ModelSpec, labels: Mapping[str, tuple[str, ...]]) -> Prior
             )
         )
     names |= {roles.pair: roles.pairs for roles in spec.roles}
+    names["covariate_sigma"] = labels.get(B_SIGMA, ())
     for nest in spec.nestings:
         left = _estimated(labels[nest.b], dict(nest.held))
         names[f"covariate_l3{nest.suffix}"] = left

@@ -12,6 +12,7 @@ from rmm.design.priors.prior_scales import MemberScales, PriorScales
 from rmm.design.priors.weight_priors import weight_priors, weight_units
 from rmm.errors import PriorError
 from rmm.families import Parameter, Widths
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA, classic_log_sd_priors, log_sd_priors
 from rmm.formula.prior_distributions import support as prior_support
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
 from rmm.model.correlated_effects import CorrelationNames
@@ -54,6 +55,12 @@ def centred_intercept(choice: PriorChoice) -> bool:
         (s.target == "b_l2" and s.element in (None, INTERCEPT)) or s.target == "tau"
         for s in choice.statements
     )
+    return choice.base == "weakly_informative" and not own
+
+
+def centred_sigma(choice: PriorChoice) -> bool:
+    """The same of the intercept of the log of the residual standard deviation."""
+    own = any(s.target == B_SIGMA and s.element in (None, INTERCEPT) for s in choice.statements)
     return choice.base == "weakly_informative" and not own
 
 
@@ -147,6 +154,8 @@ def weakly_informative(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[
             *shape, location, scale = prior.values
             moved = Prior(prior.family, (*shape, location + scales.offset, scale))
             out[CUT] = (moved,) * _size(parameter, scales.labels)
+        elif parameter.role == "log_sd":
+            out[AT_CENTRES] = log_sd_priors(wide.sd, scales.outcome["X_sigma"])
         else:
             out[parameter.name] = (prior,)
     return out
@@ -215,6 +224,8 @@ def classic(spec: ModelSpec, scales: PriorScales) -> dict[str, tuple[Prior, ...]
             prior = _UNIFORM if parameter.support == "probability" else prior
             prior = own.get(parameter.name, prior)
             out[parameter.name] = (prior,) * _size(parameter, scales.labels)
+    if AT_CENTRES in out:
+        out[AT_CENTRES] = classic_log_sd_priors(len(out[AT_CENTRES]))
     for part, member in zip(spec.members, scales.members, strict=True):
         if part.parametric_features:
             out[part.b_f] = _feature_priors(part, member)
@@ -234,6 +245,8 @@ def _places(
     indices = [i for i, label in enumerate(labels) if statement.element in (None, label)]
     if parameter.role == "threshold":
         return [(CUT, i) for i in indices]
+    if parameter.role == "log_sd":
+        return [(AT_CENTRES, i) for i in indices]
     if parameter.name != "b_l2":
         return [(parameter.name, i) for i in indices]
     shift = 1 if spec.intercept else 0

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from rmm.design.rows.likelihood_weights import check_observation_weights
 from rmm.design.rows.units import (
     Members,
     Units,
@@ -103,6 +104,7 @@ def group_table(formula: Formula, table: Table) -> Grouped:
     check_columns(formula, table.names)
     _check_sides(formula)
     _check_units(formula)
+    check_observation_weights(formula, table)
     used = columns_of(formula)
     check_rows(formula, table, used)
     grouped = arrange(oriented(formula, table), table, used)
@@ -358,6 +360,8 @@ def _check_sides(formula: Formula) -> None:
     for nest in formula.nestings:
         terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
     used = [c for t in terms for a in t.atoms for c in leaf_columns(a.expression)]
+    used += formula.sigma.columns if formula.sigma is not None else ()
+    used += [formula.observation_weights]
     used += [c for a in formula.offset for c in leaf_columns(a.expression)]
     used += [c for block in formula.members for c in block.weight.columns]
     features = [f for block in formula.members for f in block.features]
@@ -369,7 +373,7 @@ def _check_sides(formula: Formula) -> None:
             formula.text,
             formula.text.rfind(both[0]),
             len(both[0]),
-            hint="The outcome cannot also be a predictor or a weight variable.",
+            hint="The outcome cannot also be a predictor, a weight variable or a weight.",
         )
 
 
@@ -462,6 +466,9 @@ def _check_constant(formula: Formula, table: Table, groups: Units) -> None:
     columns += [c for a in formula.offset for c in leaf_columns(a.expression)]
     columns += [block.unit for block in formula.nestings]
     columns += formula.strata
+    columns += formula.sigma.columns if formula.sigma is not None else ()
+    if formula.observation_weights in table:  # new groups need none
+        columns.append(formula.observation_weights)
     for column in dict.fromkeys(columns):
         bad = table[column].varying(groups.code)
         if bad is not None:
@@ -496,22 +503,27 @@ def _check_sizes(
     if "n" not in table:
         return
     for block, units in zip(formula.members, members, strict=True):
-        if not block.weight.uses_size:
+        if not block.weight.uses_size and not _sigma_uses_size(formula):
             continue
         given = _numbers(units.table["n"])
         bad = np.flatnonzero(given != units.size)
         if len(bad):
             row = bad[0]
             there = counted(int(units.size[row]), "row")
+            where = "weight functions" if block.weight.uses_size else "the formula of sigma"
             if formula.kinds:
                 there = f"{counted(int(units.size[row]), 'member')} in column `{block.member}`"
             raise DataError(
                 f"Column `n` is {given[row]:g} for group "
                 f"{quoted(groups.labels[units.group[row]])}, but this group has {there}. In "
-                "weight functions, `n` always means the number of members of the group in the "
+                f"{where}, `n` always means the number of members of the group in the "
                 "table. If members are missing, add their rows. If column `n` means something "
                 "else, rename it."
             )
+
+
+def _sigma_uses_size(formula: Formula) -> bool:
+    return formula.sigma is not None and formula.sigma.uses_size
 
 
 def _numbers(column: TableColumn) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.design.prepare import Model
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.prior_distributions import width
 from rmm.model.spec import CUT, INTERCEPT, MemberPart
 from rmm.posterior.prediction.linear_predictor import (
@@ -88,7 +89,7 @@ def places(model: Model) -> dict[str, tuple[str, int]]:
     return found
 
 
-_PUBLIC = {"alpha": "b_l2", "beta_l2": "b_l2", CUT: "tau"}
+_PUBLIC = {"alpha": "b_l2", "beta_l2": "b_l2", CUT: "tau", AT_CENTRES: B_SIGMA}
 
 
 def _labels(model: Model, dims: tuple[str, ...]) -> list[str]:
@@ -101,6 +102,8 @@ def _outcome_factors(model: Model) -> dict[str, float]:
     spec, design = model.spec, model.design
     found = {f"b_l2[{INTERCEPT}]": 1.0}
     for own in spec.family.parameters:
+        if own.role == "log_sd":  # of a logarithm
+            continue
         labels = _labels(model, own.dims)
         found |= {f"{own.name}[{one}]" if one else own.name: 1.0 for one in labels}
     labels = _labels(model, ("slope_l2",))

@@ -413,7 +413,7 @@ class PooledFit:
 
     def __str__(self) -> str:
         table = formatted(self._table[self._shown]).to_string()
-        return f"{self.fits[0].model.formula}\n{self._headline()}\n\n{table}"
+        return f"{self.fits[0].model.as_written}\n{self._headline()}\n\n{table}"
 
     def __repr__(self) -> str:
         return str(self)
@@ -421,7 +421,7 @@ class PooledFit:
     def _repr_html_(self) -> str:
         """What notebooks show: the same as text, as a table."""
         table = formatted(self._table[self._shown]).rename_axis(None).to_html(border=0)
-        formula = f"<code>{escape(self.fits[0].model.formula)}</code>"
+        formula = f"<code>{escape(self.fits[0].model.as_written)}</code>"
         return f"<p>{formula}<br>{escape(self._headline())}</p>{table}"
 
     def _headline(self) -> str:

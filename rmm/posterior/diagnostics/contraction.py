@@ -17,6 +17,7 @@ import pandas as pd
 from rmm.design.design import slope_centres
 from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import sampled_draws
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.prior_distributions import draw, quantile, variance
 from rmm.formula.prior_syntax import Prior
 from rmm.model.spec import CUT
@@ -116,6 +117,8 @@ def _priors(model: Model) -> Iterator[tuple[str, list[Sum]]]:
         elif parameter.name == "b_l2":
             slopes: list[Sum] = [((1.0, prior),) for prior in known.get("beta_l2", ())]
             yield "b_l2", [intercept_prior(model), *slopes] if model.spec.intercept else slopes
+        elif parameter.name == B_SIGMA:
+            yield B_SIGMA, sigma_priors(model)
     for found in model.spec.correlated:
         first, *_ = known[found.pcor]  # it has the prior of all correlations
         yield found.cor, [((1.0, first),)] * len(known[found.pcor])
@@ -133,6 +136,14 @@ def intercept_prior(model: Model) -> Sum:
         pairs = zip(centre, known[name], strict=True)
         out += [(-float(c), prior) for c, prior in pairs if c != 0]
     return tuple(out)
+
+
+def sigma_priors(model: Model) -> list[Sum]:
+    """The priors of `b_sigma`, the first at zero of all predictors of the residual sd."""
+    known, centre = model.priors.elements[AT_CENTRES], model.design.outcome["center_sigma"]
+    first, *rest = known
+    moved = [(-float(c), prior) for c, prior in zip(centre, known, strict=True) if c != 0]
+    return [((1.0, first), *moved), *(((1.0, prior),) for prior in rest)]
 
 
 def mostly_prior(table: pd.DataFrame) -> list[str]:

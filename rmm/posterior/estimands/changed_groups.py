@@ -13,6 +13,7 @@ from rmm.arguments import shortened
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, quoted, unknown_name
 from rmm.families import Family
+from rmm.families.varying_sd import sigma_columns
 from rmm.formula.parse_formula import columns_of
 from rmm.posterior.estimands.quantity import Source, found_code
 from rmm.posterior.prediction.linear_predictor import (
@@ -134,6 +135,7 @@ class Expected:
             return lambda eta, own: eta
         # Of one trial, and without an upper limit.
         plain = family.outcome_of_new(self.source.model.design.outcome, None, None, 0)
+        plain |= sigma_columns(layout.design.outcome)
         if self.scale == "mean":
             return lambda eta, own: family.mean(eta, own, plain)
         if self.scale == "probability":

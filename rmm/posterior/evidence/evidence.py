@@ -23,6 +23,7 @@ from rmm.backends.laplace.run import computing
 from rmm.backends.laplace.sampler import Proposals
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.model.spec import CUT
 from rmm.posterior.evidence.bridge import bridge
 from rmm.posterior.evidence.integrated_posterior import IntegratedPosterior
@@ -197,7 +198,7 @@ def scaled_priors(model: Model) -> list[str]:
     Probabilities are left out: their default, such as beta(1, 1), does not depend on the data.
     """
     own = {statement.target for statement in model.choice.statements}
-    public = {"alpha": "b_l2", "beta_l2": "b_l2", CUT: "tau"}
+    public = {"alpha": "b_l2", "beta_l2": "b_l2", CUT: "tau", AT_CENTRES: B_SIGMA}
     unscaled = {found.pcor for found in model.spec.correlated}
     unscaled |= {p.name for p in model.spec.sampled if p.support == "probability"}
     sampled = [p.name for p in model.spec.sampled if p.structural and p.name not in unscaled]

@@ -23,6 +23,8 @@ from rmm.backends.laplace.run import wanted_draws
 from rmm.backends.laplace.sampler import Proposals, Sampler
 from rmm.design.design import at_centres
 from rmm.design.prepare import Model
+from rmm.errors import BackendError
+from rmm.families.observation_weights import WEIGHT
 from rmm.tables.read import Array
 
 
@@ -42,6 +44,7 @@ class IntegratedPosterior:
 
     def __init__(self, model: Model, seed: int) -> None:
         self.model, self.seed = model, seed
+        _check_counts(model)
         latent = latent_model(model.spec, model.design, model.priors)
         integrand, nothing = Integrand(latent), np.arange(0)  # of the latent vector is kept
         compiled = integrals_of(integrand, compiled_pattern(integrand))
@@ -107,3 +110,14 @@ class IntegratedPosterior:
 
 
 _RANDOMISED = 0xE71DE
+
+
+def _check_counts(model: Model) -> None:
+    """Raise `BackendError` for observation weights that are no counts: there is no evidence."""
+    weights = model.design.outcome.get(WEIGHT)
+    if weights is not None and (weights % 1 != 0).any():
+        raise BackendError(
+            f"The observation weights `{model.spec.family.observation_weights}` are not whole "
+            "numbers, so the likelihood is a pseudo-likelihood, which has no evidence and no Bayes "
+            "factors."
+        )

@@ -32,6 +32,7 @@ _PLACES: tuple[tuple[str, str, str], ...] = (
     ("b_l2", "coefficients", "groups (level 2)"),
     ("b_l3", "coefficients", "nesting units (level 3)"),
     ("b_w", "weight coefficients", "weights"),
+    ("b_sigma", "log of the residual sd", "log of the residual standard deviation"),
     ("sigma", "standard deviations", "standard deviations"),
     ("u_l1", "effects", "member effects"),
     ("u_l3", "effects", "effects of nesting units"),

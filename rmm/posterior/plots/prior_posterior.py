@@ -13,6 +13,7 @@ from scipy import stats
 
 from rmm.design.priors.group_sizes import moved_by_sizes
 from rmm.errors import PlotError
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior
 from rmm.model.spec import INTERCEPT
 from rmm.posterior.plots.figure import Drawn, Sheet, chosen, density, in_style, shortened
@@ -97,6 +98,10 @@ def prior_of(fit: FitTables, name: str) -> Prior | None:
             vector, labels = "alpha", None
         else:
             vector, labels = "beta_l2", model.design.coords["slope_l2"]
+    elif vector == B_SIGMA:
+        if element[:-1] == INTERCEPT and np.any(model.design.outcome["center_sigma"]):
+            return None
+        vector, labels = AT_CENTRES, model.design.coords["covariate_sigma"]
     else:
         dims = {p.name: p.dims for p in model.spec.parameters}.get(vector, ())
         labels = model.design.coords[dims[0]] if dims else None

@@ -110,6 +110,7 @@ def base_levels(model: Model) -> dict[str, Any]:
     terms = [*spec.written, *(t for nest in spec.nestings for t in nest.terms)]
     for part in spec.members:
         terms += [*part.block.terms, *part.block.slopes]
+    terms += spec.formula.sigma.terms if spec.formula.sigma is not None else ()
     return {
         atom.expression.name: atom.basis.levels[0]
         for atom in (a for term in terms for a in term.atoms)
@@ -201,11 +202,11 @@ def _columns(terms: list[Term]) -> list[str]:
 
 
 def columns_outside(formula: Formula) -> list[str]:
-    """Columns of the predictors outside `mm()`."""
+    """Columns of the predictors outside `mm()`, of the residual standard deviation too."""
     terms = [*formula.terms, *(f.term for f in formula.fixed)]
     for nest in formula.nestings:
         terms += [*(nest.terms or ()), *(f.term for f in nest.fixed)]
-    return _columns(terms)
+    return [*_columns(terms), *(() if formula.sigma is None else formula.sigma.columns)]
 
 
 def _members(formula: Formula) -> list[str]:

@@ -26,6 +26,7 @@ from rmm.design.priors.group_sizes import reported_draws
 from rmm.design.subset_groups import some_groups, some_rows
 from rmm.errors import BackendError, ConvergenceWarning, DataError, SpecificationWarning, counted
 from rmm.families import FAMILIES, Family
+from rmm.families.observation_weights import WEIGHT
 from rmm.posterior.diagnostics.summary import weighing
 from rmm.posterior.prediction.predict import log_likelihood, unit_labels
 from rmm.posterior.prediction.psis import left_out
@@ -378,6 +379,12 @@ def check_comparable(models: Mapping[str, Model]) -> None:
             raise DataError(
                 f"{names[0]!r} has {len(ours)} units, and {name!r} has {len(theirs)}; {what}. "
                 "Models can be compared only on the same units. Fit both to the same table."
+            )
+        weights, theirs_too = (m.design.outcome.get(WEIGHT, 1.0) for m in (first, other))
+        if not np.array_equal(weights, theirs_too):
+            raise DataError(
+                f"{names[0]!r} and {name!r} have different observation weights, so their "
+                "likelihoods cannot be compared. Fit both with the same weights."
             )
         for key in first.spec.family.observed:
             one, two = first.design.outcome[key], other.design.outcome[key]

@@ -13,6 +13,7 @@ from rmm.design.columns.encode import atom_values
 from rmm.design.prepare import Model
 from rmm.design.rows.group_rows import Grouped, arrange, check_rows
 from rmm.errors import DataError
+from rmm.families.varying_sd import sigma_columns
 from rmm.formula.parse_formula import columns_of, id_columns
 from rmm.formula.terms import Atom, Formula
 from rmm.formula.weights.weight_function import leaf_columns
@@ -68,6 +69,7 @@ def lay_out(model: Model, newdata: Any) -> NewGroups:
     parts = _outcome_parts(formula, new, used)
     strata = None if new.strata is None else new.strata.labels[new.strata.code]
     outcome = model.spec.family.outcome_of_new(model.design.outcome, parts, strata, rows.design.J)
+    outcome |= sigma_columns(rows.design.outcome)
     layout = Layout(replace(rows.design, outcome=outcome), rows.grouped)
     return NewGroups(layout, rows.new_members, rows.new_units, frame)
 
@@ -82,7 +84,8 @@ def _read(model: Model, newdata: Any) -> pd.DataFrame:
 
 
 def _outcome_columns(formula: Formula) -> set[str]:
-    return {c for part in formula.outcome.parts for c in leaf_columns(part.expression)}
+    columns = {c for part in formula.outcome.parts for c in leaf_columns(part.expression)}
+    return columns | ({formula.observation_weights} - {""})
 
 
 def _parts_for_new(formula: Formula) -> tuple[Atom | None, ...]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from rmm._version import __version__
 from rmm.errors import counted
+from rmm.families.varying_sd import B_SIGMA
 from rmm.formula.weights.weight_function import Column, value_columns
 from rmm.model.spec import INTERCEPT, MemberPart, ModelSpec
 from rmm.posterior.diagnostics.contraction import mostly_prior
@@ -133,6 +134,14 @@ def _data(subject: Subject, numbers: Numbers) -> Iterator[str]:
     if units:
         text += f", nested in {' and '.join(units)}"
     yield f"{text}."
+    if spec.family.sigma is not None:
+        right = spec.family.sigma.text.partition("~")[2].strip()
+        yield f"The log of the residual standard deviation of a group is linear: {right}."
+    if spec.family.observation_weights:
+        yield (
+            f"The log likelihood of a group counts `{spec.family.observation_weights}` times "
+            "(observation weights)."
+        )
     if subject.model.transform is not None:
         yield f"Predictors were transformed (`{subject.model.transform}`)."
     if subject.model.dropped is not None:
@@ -237,7 +246,7 @@ def _sentence(subject: Subject, name: str, mean: str, interval: str) -> str:
         change = subject.model.spec.family.in_words[1]
         whom = " in all members of a group" if vector.startswith("b_l1") else ""
         return f"If {element} is one unit higher{whom}, {change} by {mean} {interval}."
-    called = _of_smooth(subject.model.spec, vector, element)
+    called = _of_smooth(subject.model.spec, vector, element) or _of_sigma(vector, element)
     called = called or _called(subject, name, vector, element)
     return f"{called} is {mean} {interval}."
 
@@ -318,6 +327,14 @@ def _of_smooth(spec: ModelSpec, vector: str, element: str) -> str | None:
         if part.smooth is not None and vector == part.sigma:
             return f"The standard deviation of {part.smooth.label} about its line ({vector})"
     return None
+
+
+def _of_sigma(vector: str, element: str) -> str | None:
+    """The subject of a sentence about a coefficient of the residual sd; None for others."""
+    if vector != B_SIGMA:
+        return None
+    what = "intercept" if element == INTERCEPT else f"coefficient of {element}"
+    return f"The {what} in the log of the residual standard deviation"
 
 
 def _in_block(suffix: str) -> str:

@@ -24,6 +24,7 @@ from rmm.fitting.pipeline import fit_model
 from rmm.formula.parse_formula import id_columns
 from rmm.formula.prior_syntax import read_priors
 from rmm.formula.terms import Formula, Term
+from rmm.model.spec import with_family
 from rmm.posterior.diagnostics.summary import (
     Weighing,
     ascending,
@@ -151,7 +152,8 @@ def lay_out_model(task: Task, formula: str) -> Model:
 def _plan(formula: str, family: str, options: str, priors: str) -> ModelPlan:
     """What is the same for all data sets; `options` of the family and `priors` as JSON."""
     known = find_family(family, json.loads(options))
-    return ModelPlan(parsed(formula), known, read_priors(json.loads(priors)))
+    written = with_family(parsed(formula), known)
+    return ModelPlan(written, known, read_priors(json.loads(priors)))
 
 
 @lru_cache(maxsize=256)

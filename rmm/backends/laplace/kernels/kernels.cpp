@@ -113,6 +113,7 @@ class Block {
           B(each.B), cells(each.cells), merged_rows(each.merged_rows), R(each.R) {
         B.resize(m.start[m.groups]);
         cells.resize(m.factor_start[m.size]);
+        if (m.sds) sd.resize(m.groups);
         if (m.family == COX) {
             for (Vector *x : {&hazard, &share}) x->resize(m.groups);
             if (m.entry)
@@ -144,6 +145,7 @@ class Block {
     bool ways_known = false;
     Whole usable;  // whether all weights are finite
     Vector source, scalar, offset, eta, gradient, weight;
+    Vector sd;  // of a normal outcome, by group, where it follows from `sds` coefficients
     Vector z, slope, step, tried, common;
     Vector middle;  // of the draws
     bool alike = false;  // whether all lanes are of one value, and `same` is used
@@ -157,6 +159,7 @@ class Block {
     }
     Lanes sum_of_terms(int64_t first, int64_t last, const int32_t *of, const double *factor) const;
     Lanes private_factor(int64_t i) const;
+    Lanes residual_sd(int64_t group) const { return m.sds ? sd[group] : own; }
     Lanes variance(int64_t group) const;
     void predictor(const Vector &at) { alike ? predictor(same, at) : predictor(each, at); }
     void back(Vector &out) const { alike ? back(same, out) : back(each, out); }
@@ -256,6 +259,12 @@ void Block::load(const Batch &batch, const int64_t *row) {
         scalar[k] = transformed(m.hyper[k], rows(batch.theta + k, m.scalars, row), k ? scalar[k - 1] : ZERO);
     own = m.own < 0 ? all(m.own_value) : scalar[m.own];
     zero = m.zero < 0 ? all(m.zero_value) : scalar[m.zero];
+    for (int64_t j = 0; m.sds && j < m.groups; j++) {
+        Lanes log_sd = ZERO;
+        for (int64_t k = 0; k < m.sds; k++)
+            log_sd += m.sd_columns[j * m.sds + k] * scalar[m.sd_scalar + k];
+        sd[j] = exponential(log_sd);
+    }
     ways_known = false;
     usable = ~Whole{};
     source[0] = all(1.0);
@@ -304,7 +313,7 @@ Lanes Block::private_factor(int64_t i) const {
 
 // Of a normal outcome, with the effects that the group has alone.
 Lanes Block::variance(int64_t group) const {
-    Lanes sum = own * own;
+    Lanes sum = residual_sd(group) * residual_sd(group);
     for (int64_t i = m.private_start[group]; i < m.private_start[group + 1]; i++) {
         const Lanes b = private_factor(i);
         sum += b * b;
@@ -319,7 +328,7 @@ void Block::private_draw(const double *noise, int64_t stride, const int64_t *row
     for (int64_t j = 0; j < m.groups; j++) {
         const int64_t first = m.private_start[j], last = m.private_start[j + 1];
         if (first == last) continue;
-        Lanes missing = m.y[j] - offset[j] - own * rows(error++, stride, row);
+        Lanes missing = m.y[j] - offset[j] - residual_sd(j) * rows(error++, stride, row);
         for (int64_t s = m.start[j]; s < m.start[j + 1]; s++) missing -= B[s] * z[m.column[s]];
         for (int64_t i = first; i < last; i++) {
             drawn[i] = rows(noise + i, stride, row);
@@ -980,16 +989,19 @@ Lanes Block::cox(Wanted wanted) {
 
 // log p(y | theta) of a normal outcome: exact.
 Lanes Block::normal() {
-    Lanes value = all(m.constant - 0.5 * m.groups * LOG_2PI);
-    const bool alike = m.private_start[m.groups] == 0;
+    double count = m.groups;
+    if (m.known) count = 0;
+    for (int64_t j = 0; m.known && j < m.groups; j++) count += m.known[j];
+    Lanes value = all(m.constant - 0.5 * count * LOG_2PI);
+    const bool alike = m.private_start[m.groups] == 0 && !m.sds && !m.known;
     if (alike) value -= (double)m.groups * logarithm(own);
     std::fill(z.begin(), z.end(), ZERO);
     for (int64_t j = 0; j < m.groups; j++) {
         const Lanes v = variance(j), residual = m.y[j] - offset[j];
-        weight[j] = 1.0 / v;
+        weight[j] = (m.known ? m.known[j] : 1.0) / v;
         gradient[j] = residual * weight[j];
         value -= 0.5 * residual * gradient[j];
-        if (!alike) value -= 0.5 * logarithm(v);
+        if (!alike) value -= (m.known ? 0.5 * m.known[j] : 0.5) * logarithm(v);
     }
     back(z);
     precision();
@@ -1161,7 +1173,7 @@ void flag(const Block &block, int64_t first, int64_t count, int8_t *to) {
 extern "C" {
 
 // Python compares it with the structures that it knows.
-int64_t rmm_interface() { return 14; }
+int64_t rmm_interface() { return 15; }
 
 int64_t rmm_lanes() { return W; }
 

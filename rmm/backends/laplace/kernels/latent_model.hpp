@@ -36,6 +36,9 @@ struct Model {
     const Hyperparameter *hyper;      // (scalars)
     int64_t own;                      // place of the family's own parameter among them; -1: it is
     double own_value;
+    int64_t sds;                      // coefficients of the log of a normal outcome's sd; 0: it is
+    int64_t sd_scalar;                // `own`. Place of the first among the hyperparameters, and
+    const double *sd_columns;         // (groups, sds) what they multiply
     int64_t zero;                     // counts with zeros of their own: that of their probability
     double zero_value;
     int64_t categories;               // ordinal: levels; own is the place of the first threshold
@@ -74,7 +77,7 @@ struct Model {
 
     // The outcome; what the numbers mean depends on the family.
     const double *y;              // outcome, choice or event of each group
-    const double *known;          // trials; log of the duration; share of its last step at risk
+    const double *known;          // normal: how often each counts, or null; trials; log of the duration; share of its last step at risk
     double constant;              // of the log likelihood
     // What two groups of one stratum have in common (condlogit): elements of z of each stratum, and
     // the cells of their pairs, for a >= b.

@@ -25,7 +25,7 @@ _FOLDER = Path(__file__).parent
 #: Lanes of any build. Fewer values at once take as long, and draws are the same by all builds.
 WIDEST = 8
 _CACHE = 16e6  # bytes that a processor's own cache may hold
-_INTERFACE = 14  # `rmm_interface` of the source that this file belongs to
+_INTERFACE = 15  # `rmm_interface` of the source that this file belongs to
 #: Which build to take: its name, ``numpy`` for none; by default the widest that the processor has.
 VARIABLE = "RMM_LAPLACE_KERNELS"
 NUMPY = "numpy"
@@ -73,6 +73,9 @@ class ModelArrays(Arrays):
         ("hyper", c_void_p),
         ("own", c_int64),
         ("own_value", c_double),
+        ("sds", c_int64),
+        ("sd_scalar", c_int64),
+        ("sd_columns", c_void_p),
         ("zero", c_int64),
         ("zero_value", c_double),
         ("categories", c_int64),

@@ -19,6 +19,7 @@ from rmm.backends.laplace.kernels.library import ModelArrays
 from rmm.backends.laplace.kernels.weight_program import WeightProgram, weight_program
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.families import KernelOutcome
+from rmm.families.varying_sd import AT_CENTRES
 from rmm.model.spec import CUT
 from rmm.tables.read import Array
 
@@ -259,6 +260,10 @@ class KernelModel:
         names = [h.name for h in model.hyper]
         found: dict[str, Any] = {"own": -1, "own_value": 1.0, "zero": -1, "zero_value": 0.0}
         for parameter in model.family.parameters:
+            if parameter.role == "log_sd":
+                found["sds"] = model.outcome["K_sigma"]
+                found["sd_scalar"] = names.index(AT_CENTRES)
+                continue
             place = "zero" if parameter.support == "probability" else "own"
             if parameter.name in model.fixed:
                 found[f"{place}_value"] = float(model.fixed[parameter.name][0])
@@ -280,6 +285,7 @@ class KernelModel:
             "shape": outcome.shape,
             "rate": outcome.rate,
             "categories": outcome.categories,
+            "sd_columns": outcome.sd_columns,
         }
         if outcome.strata is not None:
             count = int(outcome.strata.max()) + 1 if outcome.shape is None else len(outcome.shape)

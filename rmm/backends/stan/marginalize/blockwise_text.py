@@ -6,6 +6,7 @@ quantities, where the effects are drawn.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from rmm.backends.stan.marginalize.strategy import (
 )
 from rmm.backends.stan.sparse import declared_sparse, product, sparse_values
 from rmm.design.design import Design
+from rmm.families.varying_sd import AT_CENTRES
 from rmm.model.spec import ModelSpec
 
 # Each component has one Cholesky factor, of I + Z'Z with a last row and column for the residuals r.
@@ -133,25 +135,65 @@ def _data(spec: ModelSpec, design: Design, chosen: Marginalization) -> dict[str,
     return out
 
 
+@dataclass(frozen=True)
+class _ResidualSd:
+    """How lines write the residual sd: one for all groups, or a vector `sd` by group.
+
+    Attributes
+    ----------
+    name : str
+        ``sigma_l2`` or ``sd``.
+    lines : list of str
+        Definition of the vector.
+    log_density : str
+        What the sds add to the log density.
+    """
+
+    name: str
+    lines: Lines
+    log_density: str
+
+    @staticmethod
+    def of(spec: ModelSpec) -> _ResidualSd:
+        if spec.family.sigma is None:
+            name = spec.family.normal_sd
+            return _ResidualSd(name, [], f"-J * log({name})")
+        definition = f"vector[J] sd = exp(X_sigma * {AT_CENTRES});  // residual sd of each group"
+        return _ResidualSd("sd", [definition], "-sum(log(sd))")
+
+    def divide(self, text: str) -> str:
+        """A number or (J,) vector over it."""
+        return f"{text} {'./' if self.lines else '/'} {self.name}"
+
+    def divide_by_membership(self, text: str, suffix: str, rows: str = "") -> str:
+        """A number over that of the group of each of some memberships, times."""
+        if not self.lines:
+            return f"{text} / {self.name} *"
+        return f"{text} ./ {self.name}[group{suffix}{rows}] .*"
+
+
 def _cells(spec: ModelSpec, chosen: Marginalization) -> Lines:
     """The residuals, their variances, and the cells of the components' matrices."""
-    sd = spec.family.normal_sd
+    sd = _ResidualSd.of(spec)
+    times = ".*" if sd.lines else "*"
     lines, entries = [], ["[0]'"]
     for i in chosen.members:
         part = spec.members[i]
         s = part.suffix
         own = product(f"own_l1{s}", "J", f"M{s}", f"square(weight{s})")
-        lines.append(f"spread += square({part.sigma} / {sd}) * {own};")
-        entries.append(f"{part.sigma} / {sd} * weight{s} ./ spread[group{s}]")
+        lines.append(f"spread += square({sd.divide(part.sigma)}) {times} {own};")
+        ratio = sd.divide_by_membership(part.sigma, s)
+        entries.append(f"{ratio} weight{s} ./ spread[group{s}]")
     for i in chosen.nestings:
-        entries.append(f"{spec.nestings[i].sigma} / {sd} ./ spread")
+        entries.append(f"{sd.divide(spec.nestings[i].sigma)} ./ spread")
     entries.append("residual ./ spread")
     text = entries[0]
     for entry in entries[1:]:
         text = f"append_row({text},\n          {entry})"
     return [
-        f"vector[J] residual = ({spec.family.normal_y} - eta) / {sd};",
-        f"// sds of the groups' residuals divided by {sd}; members of one group add to them",
+        *sd.lines,
+        f"vector[J] residual = {sd.divide(f'({spec.family.normal_y} - eta)')};",
+        f"// sds of the groups' residuals divided by {sd.name}; members of one group add to them",
         "vector[J] spread = ones_vector(J);",
         *lines,
         "spread = sqrt(spread);",
@@ -163,7 +205,7 @@ def _likelihood(spec: ModelSpec, chosen: Marginalization) -> Lines:
     found = [
         *_cells(spec, chosen),
         "target += components_lupdf(cells | n_groups, n_units);",
-        f"target += -J * log({spec.family.normal_sd}) - sum(log(spread));",
+        f"target += {_ResidualSd.of(spec).log_density} - sum(log(spread));",
         "target += -0.5 * dot_self(residual[alone] ./ spread[alone]);",
     ]
     what = f"likelihood, with {effect_names(spec, chosen)} integrated out by components"
@@ -177,7 +219,7 @@ def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
     one group are drawn from their prior, and then shifted by the part of the remaining residual
     (minus a draw of the noise) that is attributed to them (Matheron's rule).
     """
-    sd = spec.family.normal_sd
+    sd = _ResidualSd.of(spec)
     members = [spec.members[i] for i in chosen.members]
     found = [
         *eta,
@@ -189,22 +231,23 @@ def _generated(spec: ModelSpec, chosen: Marginalization, eta: Lines) -> Lines:
         nest = spec.nestings[i]
         found += [
             f"{nest.u} = {nest.sigma} * effect[place_{nest.u}];",
-            f"residual -= {nest.u}[nesting{nest.suffix}] / {sd};",
+            f"residual -= {sd.divide(f'{nest.u}[nesting{nest.suffix}]')};",
         ]
     for part in members:
         s = part.suffix
         found += [
             f"{part.u} = to_vector(normal_rng(zeros_vector(N_l1{s}), {part.sigma}));",
             f"{part.u}[shared_l1{s}] = {part.sigma} * effect[place_{part.u}];",
-            f"residual -= {weighted_effects(part)} / {sd};",
+            f"residual -= {sd.divide(weighted_effects(part))};",
         ]
     if members:
         found.append("residual ./= square(spread);")
     for part in members:
         s, own = part.suffix, f"column_own_l1{part.suffix}"
+        ratio = sd.divide_by_membership(f"square({part.sigma})", s, f"[{own}]")
         found += [
             f"{part.u}[member{s}[{own}]] +=",
-            f"    square({part.sigma}) / {sd} * weight{s}[{own}] .* residual[group{s}[{own}]];",
+            f"    {ratio} weight{s}[{own}] .* residual[group{s}[{own}]];",
         ]
     return [*drawn_effects(spec, chosen), "{", *indented(found), "}"]
 

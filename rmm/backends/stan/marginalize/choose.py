@@ -6,10 +6,11 @@ structural parameters, which mix several times better. `choose_marginalization` 
 memberships which effects, by which of three strategies:
 
 ``"spectrum"``
-    Normal outcome, one block of members with known weights W (J, N). With the singular values
-    W = V' diag(s) Q', V (N, J) and Q (N, N), the effects are independent of each other in the
-    directions Q, whatever the standard deviations are. If all groups that a direction touches lie
-    in one nesting unit, the units' effects are independent given those, and are integrated out too.
+    Normal outcome with one residual sd, one block of members with known weights W (J, N). With the
+    singular values W = V' diag(s) Q', V (N, J) and Q (N, N), the effects are independent of each
+    other in the directions Q, whatever the standard deviations are. If all groups that a direction
+    touches lie in one nesting unit, the units' effects are independent given those, and are
+    integrated out too.
 ``"components"``
     Normal outcome, any blocks, weights estimated or not. Effects of members of one group alone add
     to its variance. Groups and other units that share nothing with others make a component of
@@ -100,14 +101,18 @@ def choose_marginalization(
         What an evaluation may cost: with ``directions`` (strategies ``"spectrum"`` and
         ``"approximation"``), and with ``components``.
     """
-    exact = bool(spec.family.normal_sd)
-    if spec.imputed or (not exact and spec.family.working is None):
+    exact = spec.family.sds is not None
+    if spec.family.observation_weights or spec.imputed:
+        return None
+    if not exact and spec.family.working is None:
         return None
     members = [i for i, p in enumerate(spec.members) if p.random and not _made_of_others(p)]
     nestings = [i for i, n in enumerate(spec.nestings) if n.random]
     if not members and not nestings:
         return None
-    spectrum = _find_spectrum(spec, design, members, nestings, limits["directions"])
+    spectrum = None
+    if spec.family.sigma is None:  # directions are independent if groups have one residual sd
+        spectrum = _find_spectrum(spec, design, members, nestings, limits["directions"])
     if not exact:
         return None if spectrum is None else _chosen("approximation", *spectrum, spec, design)
     if spectrum is not None and spectrum == (members, nestings):
@@ -125,7 +130,7 @@ def _made_of_others(part: MemberPart) -> bool:
 def _chosen(
     strategy: str, members: list[int], nestings: list[int], spec: ModelSpec, design: Design
 ) -> Marginalization:
-    exact = bool(spec.family.normal_sd)
+    exact = spec.family.sds is not None
     gone = {spec.members[i].u for i in members} if exact else set()
     gone |= {spec.nestings[i].u for i in nestings} if exact else set()
     left = sum(

@@ -85,6 +85,7 @@ def size_name(parameter: Parameter) -> str:
         "occasion": "N_l1",
         "nesting": "H",
         "threshold": "K_tau",
+        "covariate_sigma": "K_sigma",
     }
     dim = parameter.dims[0]
     stem = next(s for s in stems if dim == s or dim.startswith(s + "_"))

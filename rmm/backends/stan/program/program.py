@@ -59,7 +59,9 @@ from rmm.backends.stan.program.priors import (
 from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.weight_priors import scale_name
+from rmm.errors import BackendError
 from rmm.families import Parameter
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.weights.render import stan_definitions
 from rmm.model.correlated_effects import Roles
 from rmm.model.correlations import cholesky_factor
@@ -94,7 +96,17 @@ def write(spec: ModelSpec, forms: Forms, chosen: Marginalization | None = None) 
         Sampled parameter -> prior families, one for all elements or one per element.
     chosen : Marginalization, optional
         Effects that are not sampled one by one; by default all are sampled.
+
+    Raises
+    ------
+    BackendError
+        With observation weights, for an outcome without a density of one group.
     """
+    if not spec.family.stan_model:
+        raise BackendError(
+            f"Backend 'stan' has no observation weights for an outcome of family "
+            f"{spec.family.name!r} with delayed entry or intervals. Use backend='laplace'."
+        )
     scales = _raw_sds(spec, forms)
     gone = marginalized(spec, chosen)
     blocks: dict[str, list[str]] = {
@@ -325,6 +337,7 @@ def _comment(parameter: Parameter) -> str:
         meaning = {
             "feature": "estimated numbers of features: a cut, a kappa or an exponent each",
             "threshold": "thresholds where all predictors are equal to center_*",
+            "log_sd": "coefficients of the log of the residual sd: X_sigma * beta_sigma",
         }.get(parameter.role, "")
     return f"  // {meaning}" if meaning else ""
 
@@ -388,7 +401,7 @@ def _effect_density(spec: ModelSpec, parameter: Parameter) -> str:
 
 
 def _generated(spec: ModelSpec, chosen: Marginalization | None) -> list[str]:
-    lines = _coefficients(spec)
+    lines = [*_coefficients(spec), *_sd_coefficients(spec)]
     lines += [line for found in spec.correlated for line in correlation_lines(found)]
     if chosen is not None:
         eta = _predictor(spec, chosen)
@@ -418,6 +431,16 @@ def _thresholds(spec: ModelSpec) -> list[str]:
         return []
     tau = "\n      + ".join([CUT, *_shifts(spec)])
     return [f"vector[K_tau] tau = {tau};  // thresholds where all predictors are 0"]
+
+
+def _sd_coefficients(spec: ModelSpec) -> list[str]:
+    """`b_sigma`, from what is sampled at the centres of its predictors."""
+    if spec.family.sigma is None:
+        return []
+    return [
+        f"vector[K_sigma] {B_SIGMA} = {AT_CENTRES};  // the first where all predictors are 0",
+        f"{B_SIGMA}[1] -= dot_product(center_sigma, {AT_CENTRES});",
+    ]
 
 
 def _shifts(spec: ModelSpec) -> list[str]:

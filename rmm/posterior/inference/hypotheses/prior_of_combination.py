@@ -14,6 +14,7 @@ import numpy as np
 from rmm.design.design import slope_centres
 from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import moved_by_sizes, size_changes, size_power
+from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.prior_distributions import draw, log_density, probability_up_to, support, width
 from rmm.formula.prior_syntax import Prior
 from rmm.model.spec import INTERCEPT
@@ -21,7 +22,7 @@ from rmm.posterior.inference.prior_checks.log_prior import elements
 from rmm.tables.read import Array
 
 _DRAWS, _SALT = 40_000, 0x5DD
-_INTERCEPT = f"b_l2[{INTERCEPT}]"
+_INTERCEPT, _SIGMA_INTERCEPT = f"b_l2[{INTERCEPT}]", f"{B_SIGMA}[{INTERCEPT}]"
 #: A parameter of the program and the index of its element.
 type Place = tuple[str, int]
 
@@ -102,6 +103,9 @@ def combination_prior(
             for name, centre in slope_centres(model.spec, model.design).items():
                 for index, value in enumerate(centre):
                     add((name, index), -factor * float(value))
+        if label == _SIGMA_INTERCEPT:
+            for index, value in enumerate(model.design.outcome["center_sigma"]):
+                add((AT_CENTRES, index), -factor * float(value))
     return _averaged({p: f for p, f in sums.items() if np.any(f != 0)}, places, drawn, rng)
 
 
