@@ -250,6 +250,18 @@ def test_other_arguments_are_refused(table: pd.DataFrame) -> None:
         prepare(FORMULA, table, missing="imputed")
 
 
+def test_sigma_and_observation_weights_take_no_missing_values(table: pd.DataFrame) -> None:
+    complete = table.assign(w=2.0)
+    lacking = complete.assign(w=complete["w"].mask(complete["gid"] == "g00"), q=1.0)
+    for data, message, options in (
+        (table, r"a covariate and in `sigma`", {"sigma": "~ 1 + q"}),
+        (lacking, "it is the observation weights", {"observation_weights": "w"}),
+        (complete, r"`q` has missing.*\(`w`\) count outcomes", {"observation_weights": "w"}),
+    ):
+        with pytest.raises(DataError, match=message):
+            rmm.fit(FORMULA, data, missing="impute", backend="stan", **options)
+
+
 def test_priors_are_on_the_scales_of_columns(table: pd.DataFrame) -> None:
     groups = table.groupby("gid").first()
     for base in ("weakly_informative", "rmm"):

@@ -106,6 +106,12 @@ def fill_missing(
         out[column] = values
         if one is not None:
             found.append(one)
+    if found and formula.observation_weights:
+        raise DataError(
+            f"Column `{found[0].column}` has missing values, and observation weights "
+            f"(`{formula.observation_weights}`) count outcomes, not the values that missing ones "
+            f"are like. The two cannot be combined. {_POOL}"
+        )
     return out, tuple(found)
 
 
@@ -118,6 +124,9 @@ def _uses(formula: Formula) -> Iterator[tuple[str, int | None, tuple[str, ...]]]
     for atom in formula.offset:
         yield "in offset()", None, leaf_columns(atom.expression)
     yield "in strata()", None, formula.strata
+    if formula.sigma is not None:
+        yield "in `sigma`", None, formula.sigma.columns
+    yield "the observation weights", None, (formula.observation_weights,)
     for nest in formula.nestings:
         terms = [*(nest.terms or ()), *(item.term for item in nest.fixed)]
         yield "in hm()", None, _columns(terms)
