@@ -1,5 +1,9 @@
 """Put all batches into one table, in an order that depends on their content only."""
 
+from rmm.study.files.end_signals import end_without_traceback
+
+end_without_traceback()
+
 from pathlib import Path
 
 from rmm.study import collect, plan

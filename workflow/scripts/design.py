@@ -1,5 +1,9 @@
 """Write the resolved study file and the table of scenarios."""
 
+from rmm.study.files.end_signals import end_without_traceback
+
+end_without_traceback()
+
 from pathlib import Path
 
 from rmm.study import write_design

@@ -1,5 +1,9 @@
 """Simulate one batch of replications and fit one or several methods to it."""
 
+from rmm.study.files.end_signals import end_without_traceback
+
+end_without_traceback()
+
 import gc
 from functools import partial
 from pathlib import Path

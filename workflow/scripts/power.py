@@ -1,5 +1,9 @@
 """Fit the curves of a power study."""
 
+from rmm.study.files.end_signals import end_without_traceback
+
+end_without_traceback()
+
 from pathlib import Path
 
 from rmm.study.design.study import load_checked

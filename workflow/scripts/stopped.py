@@ -1,5 +1,9 @@
 """Keep the decision that ends a scenario."""
 
+from rmm.study.files.end_signals import end_without_traceback
+
+end_without_traceback()
+
 from pathlib import Path
 
 from rmm.study.files.parquet import write_text

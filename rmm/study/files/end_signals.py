@@ -20,6 +20,15 @@ _KEPT = "What is finished is kept; start the study again and it goes on from the
 _received: list[int] = []
 
 
+def end_without_traceback() -> None:
+    """Let Ctrl-C end this process at once, as it ends other programs; for the time of imports.
+
+    Where it is ignored, as in the background of a script, it stays so.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Raise SystemExit in the body when a signal ends the job, and say so on stderr.
