@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from rmm.tables.printed_table import table_lines
 
 if TYPE_CHECKING:
+    from rmm.study.report.front.cells import Column
     from rmm.study.report.front.front import Front
-    from rmm.study.report.front.glance import Column, Glance
+    from rmm.study.report.front.glance import Glance
 
 #: Name of its file, beside the report.
 FILE = "headline.txt"
