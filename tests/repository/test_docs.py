@@ -21,7 +21,9 @@ sys.path.insert(0, str(DOCS))
 from site_parts import api, data_checks, generated, pages, warning_texts  # noqa: E402
 
 COMPILES = {"howto/own-programs.md"}  # a Stan program
-PUBLISHED = {"tutorials/which-weights.md", "tutorials/workers.md", "tutorials/friends.md"}  # data
+PUBLISHED = {  # data
+    f"tutorials/{name}.md" for name in ("bml", "which-weights", "workers", "friends")
+}
 ELSEWHERE = {*PUBLISHED, "tutorials/space.md"}  # tests/datasets/test_examples.py
 WITH_CODE = sorted(
     path.relative_to(DOCS).as_posix()

@@ -148,7 +148,7 @@ def rank_plots(results: Results) -> list[Chart]:
     )
     counts = {row["n"] for row in rows}
     if len(counts) == 1:
-        caption += f" Each panel: {counted(min(counts), 'data set')}."
+        caption += f" Each panel: {counted(counts.pop(), 'data set')}."
     if len(panels) > MOST_PARAMETERS:
         caption += f" The first {MOST_PARAMETERS} of {len(panels)} panels; the table contains all."
     panels = panels[:MOST_PARAMETERS]
