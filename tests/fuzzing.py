@@ -182,7 +182,10 @@ _member_parts = st.one_of(
     ),
     st.builds("fn(w ~ {})".format, st.one_of(_canonical, _arithmetic)),
     st.builds("RE = {}".format, _effects),
-    st.builds("ar = {}".format, st.sampled_from(("TRUE", "FALSE", "dec", "1"))),
+    st.builds(
+        "ar = {}".format,
+        st.sampled_from(("TRUE", "FALSE", "dec", "1", "ar1(dec)", "ar1()", "ar1(1)", "ar(dec)")),
+    ),
     st.builds("cov = {}".format, st.sampled_from(("A", "NULL", "TRUE", "1"))),
     st.builds("name = {}".format, names),
     expressions,
@@ -242,7 +245,7 @@ _plain_parts = st.one_of(
     st.builds("fn(w ~ {})".format, st.one_of(_canonical, _arithmetic)),
     st.builds("fn(w ~ {}, c = {})".format, _canonical, st.sampled_from(("TRUE", "FALSE", "2"))),
     st.builds("RE = {}".format, st.sampled_from(("TRUE", "re(1 + x)", "re(1 + s, cor = TRUE)"))),
-    st.sampled_from(("ar = TRUE", "ar = dec", "name = party")),
+    st.sampled_from(("ar = TRUE", "ar = dec", "ar = ar1(dec)", "name = party")),
 )
 _plain_blocks = st.one_of(
     st.lists(_plain_parts, min_size=1, max_size=3, unique_by=lambda part: part[:2]).map(

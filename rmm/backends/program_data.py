@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+
 from rmm.backends import feature_data
 from rmm.design.columns.imputed_columns import ImputedValues
 from rmm.design.design import Design, Nesting
@@ -112,6 +114,8 @@ def _effects(part: MemberPart, m: Membership) -> dict[str, Any]:
     elif part.effects:
         index = "occasion" if part.series else "member"
         out |= {"N_l1": m.n_effects, index: m.effect + 1}
+    if m.series is not None:
+        out["gap_l1"] = np.where(m.series.first, 0.0, m.series.gap)
     if m.root is not None:
         out["root_l1"] = m.root
     if m.slopes is not None:

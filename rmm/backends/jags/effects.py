@@ -216,7 +216,7 @@ def _series_lines(part: MemberPart) -> list[str]:
         f"  # r is {part.rho}^gap_l1{s}, gap_l1{s} the time between both, {log[:-3]} is log(r).",
         f"  for (i in 1:P_l1{s}) {{ {path}[earliest_l1{s}[i]] ~ dnorm(0, 1) }}",
         f"  for (k in 1:L_l1{s}) {{",
-        f"    {log} <- gap_l1{s}[k] * log({part.rho})",
+        f"    {log} <- gap_l1{s}[{later}] * log({part.rho})",
         f"    {path}[{later}] ~ dnorm(0, 1.0E-8)  # flat",
         f"    zero_l1{s}[k] ~ dnorm({path}[{later}] - exp({log}) * {path}[{later} - 1],",
         f"      1 / (1 - exp(2 * {log})))",
@@ -253,7 +253,6 @@ def effect_values(part: MemberPart, m: Membership) -> dict[str, Any]:
             "L_l1": len(later),
             "earliest_l1": np.flatnonzero(m.series.first) + 1,
             "later_l1": later + 1,
-            "gap_l1": m.series.gap[later],
             "zero_l1": np.zeros(len(later)),
         }
     if m.walk is None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from rmm.backends.program_data import raw_name
 from rmm.design.members.memberships import Membership
 from rmm.families import Parameter
@@ -56,8 +54,6 @@ def effect_values(part: MemberPart, m: Membership) -> Mapping[str, Any]:
     """Values of those of these data that JAGS programs lack, by names without suffix."""
     if m.walk is not None:
         return {"begin_l1": m.walk.begin + 1}
-    if m.series is not None:
-        return {"gap_l1": np.where(m.series.first, 0.0, m.series.gap)}
     if m.slopes is None:
         return {}
     Z = m.slopes.values.T

@@ -330,13 +330,13 @@ def prepare_categories(
     """
     if transform is not None and (not isinstance(transform, str) or transform not in TRANSFORMS):
         raise FormulaError(unknown_name(transform, "a value of `transform`", [*TRANSFORMS, None]))
+    if not isinstance(missing, str) or missing not in WAYS:
+        raise DataError(unknown_name(missing, "a value of `missing`", WAYS))
     if missing == "impute":
         raise DataError(
             'missing="impute" is not available in rmm.multinomial(). Impute the missing values '
             'several times and pool the fits with rmm.pool, or use missing="drop".'
         )
-    if not isinstance(missing, str) or missing not in WAYS:
-        raise DataError(unknown_name(missing, "a value of `missing`", WAYS))
     choice, written = read_priors(priors), parse_formula(formula)
     outcome = _check_formula(written)
     ids = id_columns(written)
