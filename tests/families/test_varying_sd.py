@@ -26,7 +26,7 @@ from rmm.backends.stan.program.program import write as write_stan
 from rmm.design.prepare import Model
 from rmm.errors import DataError, FormulaError, PriorError
 from rmm.families import FAMILIES, find_family
-from rmm.formula.sigma_formula import parse_sigma
+from rmm.families.variants.sigma_formula import parse_sigma
 from tests.coalitions import made_up_coalitions
 from tests.family_cases import GOLDEN, WEIGHTS, check_engines_agree, check_golden, quiet
 

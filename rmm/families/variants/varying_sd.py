@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from rmm.families.base import Array, Family, KernelOutcome, Outcome, Parameter, Values
+from rmm.families.variants.sigma_formula import parse_sigma
 from rmm.formula.prior_syntax import Prior
-from rmm.formula.sigma_formula import parse_sigma
 
 #: The coefficients, and what programs sample in their place.
 B_SIGMA, AT_CENTRES = "b_sigma", "beta_sigma"
