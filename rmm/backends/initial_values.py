@@ -12,7 +12,7 @@ from rmm.design.prepare import Model
 from rmm.design.priors.places import IN_PROGRAMS
 from rmm.design.weights.invalid_weights import finite_weights
 from rmm.errors import BackendError, DataError, unknown_name
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA, at_zero
+from rmm.families.variants.varying_sd import AT_CENTRES, B_SIGMA, at_zero
 from rmm.formula.prior_distributions import quantile
 from rmm.formula.prior_syntax import Prior
 from rmm.model.correlations import partial_correlations

@@ -106,7 +106,8 @@ def add_fit(commands: Any) -> None:
         "--sigma",
         metavar="FORMULA",
         help='formula of the log of the residual standard deviation, such as "~ 1 + z + log(n)", n '
-        "the group size (gaussian, lognormal); default: one standard deviation for all groups",
+        "the group size (gaussian, lognormal, student); default: one standard deviation for all "
+        "groups",
     )
     fit.add_argument(
         "--observation-weights",

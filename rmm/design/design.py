@@ -35,9 +35,9 @@ from rmm.design.rows.likelihood_weights import observation_weights
 from rmm.design.rows.units import Units
 from rmm.errors import DataError, SpecificationWarning, counted, quoted
 from rmm.families import Domain
-from rmm.families.observation_weights import WEIGHT
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
-from rmm.families.varying_sd import at_zero as sigma_at_zero
+from rmm.families.variants.observation_weights import WEIGHT
+from rmm.families.variants.varying_sd import AT_CENTRES, B_SIGMA
+from rmm.families.variants.varying_sd import at_zero as sigma_at_zero
 from rmm.model.correlations import correlations, partial_correlations
 from rmm.model.spec import CUT, INTERCEPT, ModelSpec, NestingPart
 from rmm.tables.read import Array, first_varying

@@ -19,11 +19,11 @@ from rmm.families.hurdle_negbinomial import HURDLE_NEGBINOMIAL
 from rmm.families.hurdle_poisson import HURDLE_POISSON
 from rmm.families.lognormal import LOGNORMAL
 from rmm.families.negbinomial import NEGBINOMIAL
-from rmm.families.observation_weights import OPTION, check_takes_weights
 from rmm.families.ordinal import ORDINAL, Ordinal
 from rmm.families.poisson import POISSON
 from rmm.families.probit import PROBIT
 from rmm.families.student import STUDENT
+from rmm.families.variants.observation_weights import OPTION, check_takes_weights
 from rmm.families.weibull import WEIBULL
 from rmm.families.zero_inflated_negbinomial import ZERO_INFLATED_NEGBINOMIAL
 from rmm.families.zero_inflated_poisson import ZERO_INFLATED_POISSON

@@ -17,7 +17,7 @@ from rmm.families.base import (
     Values,
     Widths,
 )
-from rmm.families.varying_sd import sds, with_varying_sd
+from rmm.families.variants.varying_sd import sds, with_varying_sd
 
 
 def _read_outcome(label: str, parts: tuple[Array, ...], strata: Array | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from rmm.families.base import (
     Widths,
 )
 from rmm.families.gaussian import GAUSSIAN
-from rmm.families.varying_sd import sds, with_varying_sd
+from rmm.families.variants.varying_sd import sds, with_varying_sd
 
 
 def _of_positive(label: str, values: Array) -> str:

@@ -24,6 +24,7 @@ from rmm.families.base import (
     Values,
     Widths,
 )
+from rmm.families.variants.varying_sd import sds, with_varying_sd
 from rmm.formula.prior_syntax import Prior
 
 
@@ -54,8 +55,8 @@ def _widths(outcome: Outcome) -> Widths:
 
 
 def _parts(eta: Array, values: Values, outcome: Outcome) -> tuple[Array, Array, Array]:
-    """(S, 1) scale and degrees of freedom, (S, J) residuals in scales."""
-    scale, nu = values["sigma_l2"][:, None], values["nu"][:, None]
+    """(S, 1) or (S, J) scale, (S, 1) degrees of freedom, (S, J) residuals in scales."""
+    scale, nu = sds(values, outcome), values["nu"][:, None]
     return scale, nu, (outcome["y"] - eta) / scale
 
 
@@ -71,15 +72,15 @@ def _centre(eta: Array, values: Values, outcome: Outcome) -> Array:
 
 
 def _draw(eta: Array, values: Values, outcome: Outcome, rng: np.random.Generator) -> Array:
-    scale, nu = values["sigma_l2"][:, None], values["nu"][:, None]
+    scale, nu = sds(values, outcome), values["nu"][:, None]
     return np.asarray(eta + scale * rng.standard_t(np.broadcast_to(nu, eta.shape)))
 
 
 def _residual_variance(values: Values, outcome: Outcome) -> Array:
-    """sigma_l2^2 nu / (nu - 2); infinite for nu up to 2."""
+    """sigma_l2^2 nu / (nu - 2), or its mean over groups; infinite for nu up to 2."""
     nu = values["nu"]
     more = np.where(nu > 2, nu / np.where(nu > 2, nu - 2, 1.0), np.inf)
-    return np.asarray(values["sigma_l2"] ** 2 * more)
+    return np.asarray(np.mean(sds(values, outcome) ** 2, axis=1) * more)
 
 
 def _priors(outcome: Outcome) -> dict[str, Prior]:
@@ -88,6 +89,10 @@ def _priors(outcome: Outcome) -> dict[str, Prior]:
     Juarez & Steel (2010), Journal of Business & Economic Statistics 28, 52-66.
     """
     return {"nu": Prior("gamma", (2.0, 0.1))}
+
+
+def _configure(sigma: Any) -> Family:
+    return with_varying_sd(sigma, family=STUDENT)
 
 
 STUDENT = Family(
@@ -134,4 +139,6 @@ STUDENT = Family(
     "mixing[j] ~ dgamma(nu / 2, nu / 2)",
     priors=_priors,
     classic_priors=_priors,
+    option_names=("sigma",),
+    configure=_configure,
 )

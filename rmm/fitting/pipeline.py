@@ -81,7 +81,8 @@ def fit(
         ``fit(formula, "Weibull", data=table)``, is understood too.
     sigma : str, optional
         Formula of the log of the residual standard deviation, ``"~ 1 + z + log(n)"`` (gaussian,
-        lognormal): terms of groups, and the group size ``n``. Its coefficients are ``b_sigma``.
+        lognormal, student): terms of groups, and the group size ``n``. Its coefficients are
+        ``b_sigma``.
         Default: all groups have one, ``sigma_l2``.
     observation_weights : str, optional
         Column of numbers, the same in all rows of a group: the log likelihood of the group counts

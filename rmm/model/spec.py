@@ -14,10 +14,10 @@ from functools import cached_property
 
 from rmm.errors import FormulaError
 from rmm.families import Family, Parameter
-from rmm.families.observation_weights import with_observation_weights
-from rmm.families.varying_sd import AT_CENTRES
+from rmm.families.variants.observation_weights import with_observation_weights
+from rmm.families.variants.sigma_formula import with_sigma
+from rmm.families.variants.varying_sd import AT_CENTRES
 from rmm.formula.expression import describe
-from rmm.formula.sigma_formula import with_sigma
 from rmm.formula.terms import (
     Atom,
     FeatureTerm,

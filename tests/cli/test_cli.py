@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -222,6 +223,22 @@ def fit_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     TABLE.assign(x=TABLE["x"].where(TABLE.index != 3)).to_csv("t.csv", index=False)
     return ["fit", "t.csv", FORMULA, "--backend", "laplace", "--seed", "1"]
+
+
+def test_a_fit_takes_a_formula_of_sigma_and_observation_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"z": rng.normal(size=40), "times": np.arange(40) % 3})
+    table.assign(y=np.exp(0.5 * table["z"]) * rng.normal(size=40)).to_csv("data.csv", index=False)
+    words = ["fit", "data.csv", "y ~ 1", "--backend", "laplace", "--seed", "1"]
+    assert main([*words, "--sigma", "~ 1 + z", "--observation-weights", "times"]) == 0
+    shown = capsys.readouterr()
+    assert "b_sigma[z]" in shown.out
+    assert "sigma ~ 1 + z\nobservation weights: times\n" in shown.err
+    assert main([*words, "--sigma", "1 + z"]) == 2
+    assert "The formula of sigma has no `~`" in capsys.readouterr().err
 
 
 def test_a_fit_takes_missing_transform_monitor_and_out(

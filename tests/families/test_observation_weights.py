@@ -23,7 +23,7 @@ from rmm.backends.stan.run import available
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, DataError, FormulaError
 from rmm.families import find_family
-from rmm.families.observation_weights import WEIGHT
+from rmm.families.variants.observation_weights import WEIGHT
 from tests.coalitions import made_up_coalitions
 from tests.family_cases import check_engines_agree, quiet
 

@@ -26,13 +26,14 @@ from rmm.backends.stan.program.program import write as write_stan
 from rmm.design.prepare import Model
 from rmm.errors import DataError, FormulaError, PriorError
 from rmm.families import FAMILIES, find_family
-from rmm.formula.sigma_formula import parse_sigma
+from rmm.families.variants.sigma_formula import parse_sigma
 from tests.coalitions import made_up_coalitions
 from tests.family_cases import GOLDEN, WEIGHTS, check_engines_agree, check_golden, quiet
 
 Array = np.ndarray[Any, Any]
 MM = "mm(id(pid, gid), vars(x), fn(w ~ 1/n), RE=TRUE)"
 SIGMA = "~ 1 + z + log(n)"
+SIGMA_FAMILIES = ("gaussian", "lognormal", "student")
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +104,11 @@ def test_sigma_must_be_text() -> None:
         rmm.fit("y ~ 1", {"y": [1.0, 2.0, 4.0]}, sigma=3)
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("gaussian", "lognormal")])
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in SIGMA_FAMILIES])
 def test_other_families_have_no_sigma(family: str) -> None:
     with pytest.raises(
-        FormulaError, match=rf"'sigma' is not an option of family '{family}'.*: gaussian, lognormal"
+        FormulaError,
+        match=rf"'sigma' is not an option of family '{family}'.*: gaussian, lognormal, student",
     ):
         find_family(family, {"sigma": "~ 1 + z"})
 
@@ -528,6 +530,24 @@ def test_lognormal_is_a_gaussian_model_of_the_log(table: pd.DataFrame) -> None:
     )
 
 
+def test_student_has_its_scale_by_group(table: pd.DataFrame) -> None:
+    """Likelihood, draws and residual variance, against SciPy."""
+    model = quiet(f"y ~ 1 + {MM}", table, find_family("student", {"sigma": SIGMA}))
+    family, outcome = model.spec.family, model.design.outcome
+    b, nu = np.array([[-0.3, 0.4, -0.5], [0.1, 0.0, 0.2]]), np.array([4.0, 9.0])
+    values = {"b_sigma": b, "nu": nu}
+    scale = np.exp(b @ (outcome["X_sigma"] + outcome["center_sigma"]).T)
+    eta = np.random.default_rng(1).normal(size=(2, 150))
+    known = stats.t.logpdf(outcome["y"], nu[:, None], eta, scale)
+    np.testing.assert_allclose(family.log_likelihood(eta, values, outcome), known)
+    variance = (scale**2).mean(axis=1) * nu / (nu - 2)
+    np.testing.assert_allclose(family.residual_variance(values, outcome), variance)
+    many = {"b_sigma": np.repeat(b[:1], 4000, axis=0), "nu": np.full(4000, 4.0)}
+    drawn = family.draw(np.zeros((4000, 150)), many, outcome, np.random.default_rng(2))
+    for j in (0, 70, 149):  # 1 in 3,000 that a right one fails
+        assert stats.kstest(drawn[:, j], stats.t(4, scale=scale[0, j]).cdf).pvalue > 1e-4
+
+
 # ---- programs -----------------------------------------------------------------------------------
 
 
@@ -568,6 +588,14 @@ def test_engines_agree(name: str, table: pd.DataFrame) -> None:
     data = own if "mm" in FORMULAS[name] else own.drop_duplicates("gid")
     engines = ("jags", "stan", "laplace")
     check_engines_agree(FORMULAS[name], data, "gaussian", engines, sigma=sigma)
+
+
+@pytest.mark.parity
+@pytest.mark.stan
+@pytest.mark.jags
+def test_engines_agree_on_student(table: pd.DataFrame) -> None:
+    formula = f"y ~ 1 + z + {MM}"
+    check_engines_agree(formula, table, "student", ("jags", "stan"), sigma=SIGMA)
 
 
 # ---- calibration --------------------------------------------------------------------------------

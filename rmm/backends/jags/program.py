@@ -37,7 +37,7 @@ from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
 from rmm.design.priors.weight_priors import scale_name
 from rmm.errors import BackendError, PriorError
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
+from rmm.families.variants.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.expression import Node
 from rmm.formula.weights.render import to_jags
 from rmm.formula.weights.rewrite import log_of_size_power

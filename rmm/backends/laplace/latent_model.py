@@ -27,7 +27,7 @@ from rmm.design.priors.priors import Resolved
 from rmm.design.priors.weight_priors import scale_name
 from rmm.errors import BackendError, printable
 from rmm.families import Family
-from rmm.families.varying_sd import AT_CENTRES
+from rmm.families.variants.varying_sd import AT_CENTRES
 from rmm.formula.expression import Aggregate, Column, Node, TableCall, children
 from rmm.formula.prior_distributions import width
 from rmm.formula.prior_syntax import Prior

@@ -32,7 +32,7 @@ from rmm.backends.laplace.factorisation.fixed_design import FixedMap
 from rmm.backends.laplace.latent_model import Feature, LatentModel
 from rmm.backends.laplace.single_group_effects import find_private, normal_curvature
 from rmm.families import Curvature
-from rmm.families.varying_sd import AT_CENTRES, at_zero
+from rmm.families.variants.varying_sd import AT_CENTRES, at_zero
 from rmm.model.spec import CUT
 from rmm.tables.read import Array
 

@@ -18,7 +18,7 @@ from rmm.design.columns.sigma_columns import sigma_table
 from rmm.design.rows.group_rows import Grouped
 from rmm.design.rows.units import Members, Units
 from rmm.errors import DataError, FormulaError
-from rmm.families.varying_sd import B_SIGMA
+from rmm.families.variants.varying_sd import B_SIGMA
 from rmm.formula.terms import FixedTerm
 from rmm.model.spec import INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
 from rmm.tables.read import Array

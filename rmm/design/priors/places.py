@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from rmm.errors import PriorError, SpecificationWarning
 from rmm.families import Parameter
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
+from rmm.families.variants.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.prior_syntax import PriorChoice, PriorStatement
 from rmm.model.spec import CUT, INTERCEPT, Held, MemberPart, ModelSpec, NestingPart
 

@@ -15,7 +15,7 @@ import numpy as np
 from rmm.design.columns.imputed_columns import ImputedValues
 from rmm.design.design import Design
 from rmm.design.members.memberships import Membership
-from rmm.families.varying_sd import B_SIGMA
+from rmm.families.variants.varying_sd import B_SIGMA
 from rmm.formula.terms import FeatureTerm
 from rmm.model.spec import INTERCEPT, MemberPart, ModelSpec
 from rmm.tables.read import Array

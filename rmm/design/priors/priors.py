@@ -12,7 +12,12 @@ from rmm.design.priors.prior_scales import MemberScales, PriorScales
 from rmm.design.priors.weight_priors import weight_priors, weight_units
 from rmm.errors import PriorError
 from rmm.families import Parameter, Widths
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA, classic_log_sd_priors, log_sd_priors
+from rmm.families.variants.varying_sd import (
+    AT_CENTRES,
+    B_SIGMA,
+    classic_log_sd_priors,
+    log_sd_priors,
+)
 from rmm.formula.prior_distributions import support as prior_support
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior, PriorChoice, PriorStatement, read_priors
 from rmm.model.correlated_effects import CorrelationNames

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rmm.design.prepare import Model
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
+from rmm.families.variants.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.prior_distributions import width
 from rmm.model.spec import CUT, INTERCEPT, MemberPart
 from rmm.posterior.prediction.linear_predictor import (

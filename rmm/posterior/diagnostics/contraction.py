@@ -17,7 +17,7 @@ import pandas as pd
 from rmm.design.design import slope_centres
 from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import sampled_draws
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
+from rmm.families.variants.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.prior_distributions import draw, quantile, variance
 from rmm.formula.prior_syntax import Prior
 from rmm.model.spec import CUT

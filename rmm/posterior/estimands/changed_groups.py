@@ -13,7 +13,7 @@ from rmm.arguments import shortened
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, quoted, unknown_name
 from rmm.families import Family
-from rmm.families.varying_sd import sigma_columns
+from rmm.families.variants.varying_sd import sigma_columns
 from rmm.formula.parse_formula import columns_of
 from rmm.posterior.estimands.quantity import Source, found_code
 from rmm.posterior.prediction.linear_predictor import (

@@ -23,7 +23,7 @@ from rmm.backends.laplace.run import computing
 from rmm.backends.laplace.sampler import Proposals
 from rmm.design.prepare import Model
 from rmm.errors import BackendError, ConvergenceWarning, PriorError, SpecificationWarning
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
+from rmm.families.variants.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.model.spec import CUT
 from rmm.posterior.evidence.bridge import bridge
 from rmm.posterior.evidence.integrated_posterior import IntegratedPosterior

@@ -24,7 +24,7 @@ from rmm.backends.laplace.sampler import Proposals, Sampler
 from rmm.design.design import at_centres
 from rmm.design.prepare import Model
 from rmm.errors import BackendError
-from rmm.families.observation_weights import WEIGHT
+from rmm.families.variants.observation_weights import WEIGHT
 from rmm.tables.read import Array
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from rmm.design.priors.group_sizes import moved_by_sizes
 from rmm.errors import PlotError
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
+from rmm.families.variants.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.prior_syntax import PRIOR_FAMILIES, Prior
 from rmm.model.spec import INTERCEPT
 from rmm.posterior.plots.figure import Drawn, Sheet, chosen, density, in_style, shortened

@@ -26,7 +26,7 @@ from rmm.design.priors.group_sizes import reported_draws
 from rmm.design.subset_groups import some_groups, some_rows
 from rmm.errors import BackendError, ConvergenceWarning, DataError, SpecificationWarning, counted
 from rmm.families import FAMILIES, Family
-from rmm.families.observation_weights import WEIGHT
+from rmm.families.variants.observation_weights import WEIGHT
 from rmm.posterior.diagnostics.summary import weighing
 from rmm.posterior.prediction.predict import log_likelihood, unit_labels
 from rmm.posterior.prediction.psis import left_out

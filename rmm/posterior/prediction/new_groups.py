@@ -13,7 +13,7 @@ from rmm.design.columns.encode import atom_values
 from rmm.design.prepare import Model
 from rmm.design.rows.group_rows import Grouped, arrange, check_rows
 from rmm.errors import DataError
-from rmm.families.varying_sd import sigma_columns
+from rmm.families.variants.varying_sd import sigma_columns
 from rmm.formula.parse_formula import columns_of, id_columns
 from rmm.formula.terms import Atom, Formula
 from rmm.formula.weights.weight_function import leaf_columns

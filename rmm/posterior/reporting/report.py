@@ -11,7 +11,7 @@ import pandas as pd
 
 from rmm._version import __version__
 from rmm.errors import counted
-from rmm.families.varying_sd import B_SIGMA
+from rmm.families.variants.varying_sd import B_SIGMA
 from rmm.formula.weights.weight_function import Column, value_columns
 from rmm.model.spec import INTERCEPT, MemberPart, ModelSpec
 from rmm.posterior.diagnostics.contraction import mostly_prior

@@ -19,7 +19,7 @@ from rmm.backends.laplace.kernels.library import ModelArrays
 from rmm.backends.laplace.kernels.weight_program import WeightProgram, weight_program
 from rmm.backends.laplace.marginal_likelihood import Integrand
 from rmm.families import KernelOutcome
-from rmm.families.varying_sd import AT_CENTRES
+from rmm.families.variants.varying_sd import AT_CENTRES
 from rmm.model.spec import CUT
 from rmm.tables.read import Array
 

@@ -25,7 +25,7 @@ from rmm.backends.stan.marginalize.strategy import (
 )
 from rmm.backends.stan.sparse import declared_sparse, product, sparse_values
 from rmm.design.design import Design
-from rmm.families.varying_sd import AT_CENTRES
+from rmm.families.variants.varying_sd import AT_CENTRES
 from rmm.model.spec import ModelSpec
 
 # Each component has one Cholesky factor, of I + Z'Z with a last row and column for the residuals r.

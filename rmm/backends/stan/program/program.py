@@ -61,7 +61,7 @@ from rmm.design.members.memberships import Membership
 from rmm.design.priors.weight_priors import scale_name
 from rmm.errors import BackendError
 from rmm.families import Parameter
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
+from rmm.families.variants.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.weights.render import stan_definitions
 from rmm.model.correlated_effects import Roles
 from rmm.model.correlations import cholesky_factor

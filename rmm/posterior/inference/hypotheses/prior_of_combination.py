@@ -14,7 +14,7 @@ import numpy as np
 from rmm.design.design import slope_centres
 from rmm.design.prepare import Model
 from rmm.design.priors.group_sizes import moved_by_sizes, size_changes, size_power
-from rmm.families.varying_sd import AT_CENTRES, B_SIGMA
+from rmm.families.variants.varying_sd import AT_CENTRES, B_SIGMA
 from rmm.formula.prior_distributions import draw, log_density, probability_up_to, support, width
 from rmm.formula.prior_syntax import Prior
 from rmm.model.spec import INTERCEPT

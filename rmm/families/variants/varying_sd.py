@@ -1,6 +1,6 @@
 """Residual standard deviations that differ between groups: log sd_j = Z_j b_sigma.
 
-Family gaussian and lognormal with ``sigma = "~ 1 + z"``, as brms' distributional models (Bürkner
+Families with a `sigma_l2`, with ``sigma = "~ 1 + z"``, as brms' distributional models (Bürkner
 2018, The R Journal 10, 395-411). Harvey (1976), Econometrica 44, 461-465, has the same model with
 the log of the variance, whose coefficients are twice as large. The columns Z are in the outcome's
 data, as `X_sigma`: a column of ones, then predictors less their centres `center_sigma`. What
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from rmm.families.base import Array, Family, KernelOutcome, Outcome, Parameter, Values
+from rmm.families.variants.sigma_formula import parse_sigma
 from rmm.formula.prior_syntax import Prior
-from rmm.formula.sigma_formula import parse_sigma
 
 #: The coefficients, and what programs sample in their place.
 B_SIGMA, AT_CENTRES = "b_sigma", "beta_sigma"
@@ -95,7 +95,7 @@ def with_varying_sd(sigma: Any, *, family: Family) -> Family:
     sigma : str
         ``"~ 1 + z"``: group-level columns, and the group size `n`.
     family : Family
-        Gaussian or lognormal, with the parameter `sigma_l2`.
+        Gaussian, lognormal or student, with the parameter `sigma_l2`.
 
     Returns
     -------
@@ -116,23 +116,22 @@ def with_varying_sd(sigma: Any, *, family: Family) -> Family:
         words="the coefficient of the log of the residual standard deviation",
     )
     rest = tuple(p for p in family.parameters if p.name != "sigma_l2")
-    y = family.normal_y
     return replace(
         family,
         parameters=(b_sigma, *rest),
         sigma=known,
         options={"sigma": known.text},
         normal_sd="",
-        kernel=partial(_kernel, known=family.kernel),
+        kernel=family.kernel and partial(_kernel, known=family.kernel),
         like_residual=(
             "How the variance is divided between {which} and the residual (b_sigma) depends on the "
             "formula of sigma and on the priors. Other coefficients are hardly affected."
         ),
         some_groups=partial(_some_groups, known=family.outcome_of_some),
         stan_data=family.stan_data + _STAN_DATA,
-        stan_model=f"{y} ~ normal(eta, exp(X_sigma * {AT_CENTRES}));",
-        stan_density=f"normal_lpdf({y}[j] | eta[j], exp(X_sigma[j] * {AT_CENTRES}))",
-        jags_model=f"{y}[j] ~ dnorm(eta[j], precision[j])" + _JAGS_PRECISION,
+        stan_model=family.stan_model.replace("sigma_l2", f"exp(X_sigma * {AT_CENTRES})"),
+        stan_density=family.stan_density.replace("sigma_l2", f"exp(X_sigma[j] * {AT_CENTRES})"),
+        jags_model=family.jags_model.replace("pow(sigma_l2, -2)", "precision[j]") + _JAGS_PRECISION,
         example={
             **family.example,
             "X_sigma": np.ones((2, count)),

@@ -1,0 +1,1 @@
+"""Families whose likelihood a user changes: residual sds by group, observation weights."""
