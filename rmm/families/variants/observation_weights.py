@@ -38,6 +38,13 @@ def check_takes_weights(family: Family, column: Any) -> None:
         )
 
 
+#: p(y | u)^w with w > 1 grows without bound where u fits each outcome exactly and sd goes to 0.
+_LIKE_RESIDUAL = (
+    "With observation weights above 1 they can fit the outcome of each group exactly; the residual "
+    "standard deviation then goes to 0, and there may be no posterior distribution."
+)
+
+
 def with_observation_weights(family: Family, column: str) -> Family:
     """The family with the likelihood of each group to the power of its weight.
 
@@ -61,6 +68,7 @@ def with_observation_weights(family: Family, column: str) -> Family:
         curvature=family.curvature and partial(_curvature, known=family),
         kernel=family.kernel and family.sds and partial(_kernel, known=family),
         normal_sd="",
+        like_residual=_LIKE_RESIDUAL if family.sds is not None else family.like_residual,
         working=None,
         some_groups=partial(_some_groups, known=family.outcome_of_some),
         stan_data=f"{family.stan_data}\n"
