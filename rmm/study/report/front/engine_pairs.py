@@ -41,7 +41,9 @@ def pair_table(results: Results) -> pd.DataFrame | None:
 def pair_answer(results: Results, table: pd.DataFrame) -> list[str]:
     """Whether the posteriors agree, and how far they are apart."""
     limits, failed = _settings(results), int((~table["passed"]).sum())
-    models = counted(table["methods"].nunique(), "model")
+    posteriors = (
+        f"{counted(len(table), 'posterior')} of {counted(table['methods'].nunique(), 'model')}"
+    )
     size = fixed(float(table["z"].abs().max()), 1)
     ratio = round(100 * (float(np.exp(np.log(table["sd_ratio"]).abs().max())) - 1))
     apart = (
@@ -51,12 +53,12 @@ def pair_answer(results: Results, table: pd.DataFrame) -> list[str]:
     )
     if not failed:
         return [
-            f"The engines agree on all {len(table):,} posteriors of {models}.",
+            f"The engines agree on {'all ' * (len(table) > 1)}{posteriors}.",
             f"{apart[0].upper()}{apart[1:]}.",
         ]
     return [
-        f"The engines do not agree on {failed:,} of {len(table):,} posteriors of {models}: "
-        f"{apart}; both fits must have converged."
+        f"The engines do not agree on {failed:,} of {posteriors}: {apart}; both fits must have "
+        "converged."
     ]
 
 
