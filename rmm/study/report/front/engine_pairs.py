@@ -89,9 +89,9 @@ def pair_answer(results: Results, table: pd.DataFrame) -> list[str]:
         f"{100 * (limits['sd_ratio'] - 1):.0f}%)"
     )
     if not failed:
-        what = "the comparison" if len(table) == 1 else f"all {len(table):,} comparisons"
+        compared = "all " * (len(table) > 1) + counted(len(table), "comparison")
         return [
-            f"The engines agree in {what} of parameters in {models}.",
+            f"The engines agree in {compared} of parameters in {models}.",
             f"{apart[0].upper()}{apart[1:]}.",
         ]
     return [
