@@ -65,8 +65,8 @@ def hostile_labels(draw: random.Random, number: int, without: str = "") -> list[
     return list(found)
 
 
-#: Attributes that are shown or read aloud, and load nothing.
-_TEXT = ("aria-label", "alt", "data-label", "title")
+#: Attributes that are shown, read aloud or part of the address of the page; they load nothing.
+_TEXT = ("aria-label", "alt", "data-key", "data-label", "title")
 
 
 class Elements(HTMLParser):
