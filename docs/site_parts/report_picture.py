@@ -38,7 +38,7 @@ def main() -> None:
     finally:
         browser.quit()
     part = shot.crop((0, 0, WIDTH, int(end))).convert(
-        "P", palette=Image.Palette.ADAPTIVE, colors=64
+        "P", palette=Image.Palette.ADAPTIVE, colors=256
     )
     part.save(PICTURE, optimize=True)
     part.crop((0, 0, WIDTH, TOP)).save(PICTURE.with_stem("report_top"), optimize=True)
