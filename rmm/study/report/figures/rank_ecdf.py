@@ -160,7 +160,7 @@ def rank_plots(results: Results) -> list[Chart]:
             caption,
             "calibration",
             tuple(panels),
-            "Rank of the true value, as a share",
+            "Rank of the truth (0–1)",
             "ECDF − uniform",
             (
                 Key("band", "95% of calibrated methods, all ranks at once"),

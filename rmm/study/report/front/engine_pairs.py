@@ -107,20 +107,20 @@ def pair_columns(results: Results, models: Sequence[EngineModel]) -> list[Column
     return [
         Column(
             "Difference of means",
-            "largest, in Monte Carlo errors",
+            "in Monte Carlo errors",
             f"limit {limits['mcse']:g}",
             tuple(_cell(m.rows["z"].abs().max(), limits["mcse"], 1) for m in models),
         ),
         Column(
             "Ratio of SDs",
-            "larger by smaller, largest",
+            "larger by smaller",
             f"limit {ratio:g}",
             tuple(_cell(np.exp(np.log(m.rows["sd_ratio"]).abs().max()), ratio, 2) for m in models),
         ),
         Column(
             "Comparisons",
             "that agree",
-            "of two engines, one parameter",
+            "of those made",
             tuple(_agreeing(m.rows["passed"]) for m in models),
         ),
         Column(
