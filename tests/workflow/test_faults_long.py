@@ -168,7 +168,7 @@ def test_kills_of_the_three_engines(
 
 
 def until_complete(study: Killing, wanted: int, reference: Path) -> None:
-    """Rounds of kills; whenever the study is complete it is compared, and starts anew."""
+    """Kill it again and again; each time that it is complete, compare it and start anew."""
     study.undisturbed(reference)  # compiles and imports, too
     shutil.rmtree(reference)
     longest = study.undisturbed(reference)

@@ -73,8 +73,10 @@ def engine_models(results: Results, table: pd.DataFrame) -> list[EngineModel]:
 
 def common_name(labels: Sequence[str]) -> str:
     """What names of one model on several engines have in common: `nesting_jags`, `nesting_stan`."""
-    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*labels, strict=False))
-    return "".join(letters[0] for letters in alike).rstrip("_-. (,") or " / ".join(labels)
+    columns = zip(*labels, strict=False)  # of letters
+    shared = itertools.takewhile(lambda letters: len(set(letters)) == 1, columns)
+    start = "".join(letters[0] for letters in shared).rstrip("_-. (,")
+    return start or " / ".join(labels)
 
 
 def pair_answer(results: Results, table: pd.DataFrame) -> list[str]:
